@@ -1,0 +1,1 @@
+"""Avro: rows, blocks, registries, compatibility."""

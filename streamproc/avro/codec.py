@@ -1,0 +1,182 @@
+"""Records to bytes and back: JSON of the edges, Avro of the log.
+
+In the log a value is framed as Confluent's serializers do: a zero byte, the schema's id as four big-endian bytes, the Avro datum.
+Source: Confluent's documentation, "Wire Format".
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from typing import Any, NamedTuple, Protocol
+
+import fastavro
+import msgspec
+
+from streamproc.avro.agree import schema_of
+from streamproc.avro.ports import Registry, Schema
+from streamproc.errors import InvalidRecord, SchemaNotFound, UndecodableRecord
+from streamproc.record import Record
+
+FRAME = struct.Struct(">bI")
+_PATH = re.compile(r" - at `\$\.?(.*?)`$")
+_NAMED = re.compile(r"(?:unknown|missing required) field `(.*?)`")
+
+
+class Named(Protocol):
+    """What a codec needs of a topic."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def record(self) -> type[Record]: ...
+
+
+class Writer(NamedTuple):
+    """How to read values of one schema id: fastavro's parsed schemas, and the reader's where it differs."""
+
+    writer: Any
+    reader: Any
+
+
+class Codec:
+    """Encodes and decodes one record type's values.
+
+    Args:
+        record: the type; its bound schema is registered under ``subject``.
+
+    Raises:
+        IncompatibleSchema: the registry refuses the schema.
+    """
+
+    def __init__(self, record: type[Record], registry: Registry, subject: str) -> None:
+        self.record = record
+        self.registry = registry
+        self.schema = schema_of(record)
+        self.schema_id = registry.register(subject, self.schema)
+        self._prefix = FRAME.pack(0, self.schema_id)
+        self._parsed = parsed(self.schema)
+        self._writers: dict[int, Writer] = {self.schema_id: Writer(self._parsed, None)}
+        self._from_json = msgspec.json.Decoder(record)
+        self._to_json = msgspec.json.Encoder()
+
+    @classmethod
+    def of(cls, topic: Named, registry: Registry) -> Codec:
+        """The codec of a topic's values."""
+        return cls(topic.record, registry, f"{topic.name}-value")
+
+    def from_json(self, data: bytes | msgspec.Raw) -> Record:
+        """Raises InvalidRecord, naming the field."""
+        try:
+            return self._from_json.decode(data)  # type: ignore[no-any-return]
+        except msgspec.ValidationError as error:
+            raise _invalid(error) from None
+        except msgspec.DecodeError as error:
+            raise InvalidRecord(f"not JSON: {error}") from None
+
+    def to_json(self, record: Record) -> bytes:
+        return self._to_json.encode(record)
+
+    def encode(self, record: Record) -> bytes:
+        """A record as framed Avro.
+
+        Raises:
+            InvalidRecord: a value does not fit its field: a type that the class does not hold, an int past 64 bits.
+        """
+        out = io.BytesIO()
+        out.write(self._prefix)
+        values = msgspec.structs.asdict(record) if _flat(type(record)) else msgspec.to_builtins(record, builtin_types=(bytes,))
+        try:
+            fastavro.schemaless_writer(out, self._parsed, values)
+        except (ValueError, TypeError, OverflowError, AttributeError, KeyError, struct.error) as error:
+            raise self._misfit(record, error) from None
+        return out.getvalue()
+
+    def decode(self, wire: bytes) -> Record:
+        """A framed Avro value as a record, by Avro's resolution rules where another schema wrote it.
+
+        Raises:
+            UndecodableRecord: a short frame, an unknown schema id, a truncated or overlong datum, or a schema that cannot be resolved.
+        """
+        values = self.decode_values(wire)
+        try:
+            return self.record(**values) if _flat(self.record) else msgspec.convert(values, self.record)
+        except (TypeError, msgspec.ValidationError) as error:
+            raise UndecodableRecord(f"not a {self.record.__name__}: {error}") from None
+
+    def decode_values(self, wire: bytes) -> dict[str, Any]:
+        """As :meth:`decode`, to a dict."""
+        if len(wire) < FRAME.size:
+            raise UndecodableRecord(f"expected at least {FRAME.size} bytes of framing; got {len(wire)}")
+        magic, schema_id = FRAME.unpack_from(wire)
+        if magic != 0:
+            raise UndecodableRecord(f"expected framed Avro (a zero byte first); got 0x{magic & 0xFF:02x}")
+        schemas = self._writer(schema_id)
+        data = io.BytesIO(wire)
+        data.seek(FRAME.size)
+        try:
+            values = fastavro.schemaless_reader(data, schemas.writer, schemas.reader)
+        except Exception as error:  # fastavro raises many types on malformed data
+            raise UndecodableRecord(f"schema {schema_id}: {type(error).__name__}: {error}".rstrip(": ")) from None
+        if data.tell() != len(wire):
+            raise UndecodableRecord(f"schema {schema_id}: {len(wire) - data.tell()} bytes left after the datum")
+        return values  # type: ignore[no-any-return]
+
+    def _writer(self, schema_id: int) -> Writer:
+        found = self._writers.get(schema_id)
+        if found is None:
+            try:
+                schema = self.registry.by_id(schema_id)
+            except SchemaNotFound:
+                raise UndecodableRecord(f"schema id {schema_id} is not in the registry") from None
+            found = self._writers[schema_id] = Writer(parsed(schema), self._parsed)
+        return found
+
+    def _misfit(self, record: Record, error: Exception) -> InvalidRecord:
+        schema = self.schema
+        assert isinstance(schema, dict)
+        for field in schema["fields"]:
+            value = getattr(record, field["name"])
+            plain = value if _plain_type(type(value)) else msgspec.to_builtins(value, builtin_types=(bytes,))
+            if not fastavro.validate(plain, parsed(field["type"]), raise_errors=False):
+                return InvalidRecord(f"{field['name']}: {value!r} does not fit {field['type']}", field["name"])
+        return InvalidRecord(f"{self.record.__name__}: {error}")
+
+
+def parsed(schema: Schema) -> Any:
+    """A schema as fastavro takes it, with instants left as numbers."""
+    return fastavro.parse_schema(_instants_as_numbers(schema))
+
+
+def _instants_as_numbers(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_instants_as_numbers(branch) for branch in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {key: _instants_as_numbers(value) if key in ("type", "items", "values", "fields") else value for key, value in schema.items()}
+    if plain.get("logicalType", "").startswith(("timestamp-", "local-timestamp-")):
+        del plain["logicalType"]
+    return plain
+
+
+_FLAT: dict[type, bool] = {}
+
+
+def _flat(record: type[Record]) -> bool:
+    """Whether every field is a plain value, so that no nested conversion is needed."""
+    if record not in _FLAT:
+        _FLAT[record] = all(_plain_type(field.type) for field in msgspec.structs.fields(record))
+    return _FLAT[record]
+
+
+def _plain_type(kind: Any) -> bool:
+    return all(arg in (str, int, float, bool, bytes, type(None)) for arg in getattr(kind, "__args__", (kind,)))
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidRecord:
+    text = str(error)
+    at, named = _PATH.search(text), _NAMED.search(text)
+    field = ".".join(part for part in (at[1] if at else "", named[1] if named else "") if part)
+    return InvalidRecord(_PATH.sub("", text), field)

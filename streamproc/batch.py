@@ -1,0 +1,157 @@
+"""Batches: events of one partition as columns, or as records, whichever is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from streamproc.errors import InvalidRecord
+from streamproc.record import Record
+
+Longs = NDArray[np.int64]
+
+
+class Batch:
+    """Consecutive events of one partition, in offset order.
+
+    Made of columns (a polars frame, a column per field) or of records; the other form is made when it is first asked for. Inside an
+    agent it behaves like its columns: ``batch["s1"]`` is a polars Series, ``batch.where(batch["s1"] > 90)`` a smaller batch.
+
+    Args:
+        topic: the topic's name.
+        partition: the partition's number.
+        record: the type of its rows.
+        offsets: int64[n], increasing.
+        timestamps: int64[n], milliseconds since the epoch: when each event was taken in.
+        whole: gives the same rows with every column, where ``frame`` has only those that were needed.
+    """
+
+    __slots__ = ("_frame", "_records", "_whole", "offsets", "partition", "record", "timestamps", "topic")
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        record: type[Record],
+        offsets: Longs,
+        timestamps: Longs,
+        *,
+        frame: pl.DataFrame | None = None,
+        records: Sequence[Record] | None = None,
+        whole: Callable[[], Batch] | None = None,
+    ) -> None:
+        self.topic, self.partition, self.record = topic, partition, record
+        self.offsets, self.timestamps = offsets, timestamps
+        self._frame, self._records, self._whole = frame, records, whole
+
+    @classmethod
+    def of(cls, topic: str, partition: int, records: Sequence[Record], *, first_offset: int = 0, timestamp: int = 0) -> Batch:
+        """A batch of records with consecutive offsets and one timestamp."""
+        n = len(records)
+        record = type(records[0]) if records else Record
+        offsets = np.arange(first_offset, first_offset + n, dtype=np.int64)
+        return cls(topic, partition, record, offsets, np.full(n, timestamp, np.int64), records=records)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The columns. Instants are Int64, milliseconds since the epoch."""
+        if self._frame is None:
+            self._frame = frame_of(self._records or (), self.record)
+        return self._frame
+
+    @property
+    def columns(self) -> list[str]:
+        return self.frame.columns
+
+    def records(self) -> Sequence[Record]:
+        """The rows, as records of the batch's type. Raises InvalidRecord where the columns are not that type's."""
+        if self._records is None:
+            self._records = self._whole().records() if self._whole else records_of(self.frame, self.record)
+        return self._records
+
+    def __getitem__(self, column: str) -> pl.Series:
+        return self.frame[column]
+
+    def where(self, mask: pl.Series | pl.Expr | NDArray[np.bool_]) -> Batch:
+        """The rows where ``mask`` is true (null counts as false)."""
+        keep = self.frame.select(mask).to_series() if isinstance(mask, pl.Expr) else pl.Series(mask)
+        if len(keep) != len(self) or keep.dtype != pl.Boolean:
+            raise InvalidRecord(f"where: expected a boolean per row ({len(self)}); got {len(keep)} of {keep.dtype}")
+        return self.take(np.flatnonzero(keep.fill_null(False).to_numpy()).astype(np.int64))
+
+    def take(self, rows: Longs) -> Batch:
+        """The rows of these indices, which must increase."""
+        frame = None if self._frame is None else self._frame[rows]
+        records = None if self._records is None else [self._records[i] for i in rows.tolist()]
+        whole = self._whole and (lambda load=self._whole: load().take(rows))
+        at, stamps = self.offsets[rows], self.timestamps[rows]
+        return Batch(self.topic, self.partition, self.record, at, stamps, frame=frame, records=records, whole=whole)
+
+    def slice(self, start: int, stop: int) -> Batch:
+        """Rows ``start`` to ``stop``."""
+        return self.take(np.arange(start, min(stop, len(self)), dtype=np.int64))
+
+    def select(self, *exprs: Any, **named: Any) -> Batch:
+        """These columns in place of the present ones; polars' ``select``."""
+        return self._with(self.frame.select(*exprs, **named))
+
+    def with_columns(self, *exprs: Any, **named: Any) -> Batch:
+        """These columns beside the present ones; polars' ``with_columns``."""
+        return self._with(self.frame.with_columns(*exprs, **named))
+
+    def _with(self, frame: pl.DataFrame) -> Batch:
+        if len(frame) != len(self):
+            raise InvalidRecord(f"a batch of {len(self)} rows cannot take {len(frame)}: each row belongs to an event")
+        return Batch(self.topic, self.partition, self.record, self.offsets, self.timestamps, frame=frame)
+
+    def lend(self, whole: Callable[[], Batch]) -> None:
+        """Gives the batch a way to its other columns; see ``whole`` above."""
+        self._whole = whole
+
+    def as_type(self, record: type[Record]) -> Batch:
+        """The same rows as records of another type, by column name."""
+        if record is self.record:
+            return self
+        return Batch(self.topic, self.partition, record, self.offsets, self.timestamps, frame=self.frame)
+
+    def __repr__(self) -> str:
+        where = f"{self.offsets[0]}..{self.offsets[-1]}" if len(self) else "empty"
+        return f"Batch({self.topic}[{self.partition}] {where}, {len(self)} x {self.record.__name__})"
+
+
+def column_types(record: type[Record]) -> dict[str, Any]:
+    """The polars type of each field that has one; the others become Object columns."""
+    plain = {int: pl.Int64, float: pl.Float64, str: pl.String, bool: pl.Boolean, bytes: pl.Binary}
+    types: dict[str, Any] = {}
+    for field in msgspec.structs.fields(record):
+        args = [a for a in getattr(field.type, "__args__", (field.type,)) if a is not type(None)]
+        types[field.encode_name] = plain.get(args[0], pl.Object) if len(args) == 1 else pl.Object
+    return types
+
+
+def frame_of(records: Sequence[Record], record: type[Record]) -> pl.DataFrame:
+    """Records as columns."""
+    names = [field.encode_name for field in msgspec.structs.fields(record)]
+    rows = [msgspec.structs.astuple(r) for r in records]
+    columns: Iterator[tuple[Any, ...]] = zip(*rows, strict=True) if rows else iter([()] * len(names))
+    types = column_types(record)
+    return pl.DataFrame({n: pl.Series(n, list(c), dtype=types[n], strict=True) for n, c in zip(names, columns, strict=True)})
+
+
+def records_of(frame: pl.DataFrame, record: type[Record]) -> list[Record]:
+    """Columns as records; the frame's columns must be the record's fields."""
+    names = [field.encode_name for field in msgspec.structs.fields(record)]
+    if set(names) - set(frame.columns):
+        missing = ", ".join(sorted(set(names) - set(frame.columns)))
+        raise InvalidRecord(f"{record.__name__}: no column {missing}; the columns are {', '.join(frame.columns)}")
+    if extra := set(frame.columns) - set(names):
+        raise InvalidRecord(f"{record.__name__} has no field {', '.join(sorted(extra))}: select the columns that it has")
+    return [record(*row) for row in frame.select(names).iter_rows()]

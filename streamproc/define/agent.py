@@ -1,0 +1,42 @@
+"""Agents: user code that reads a topic and may yield results."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from streamproc.define.topic import Topic
+from streamproc.errors import DefinitionError
+from streamproc.stream import Stream
+
+AgentFunction = Callable[[Stream[Any]], AsyncIterator[Any]] | Callable[[Stream[Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Agent:
+    """A function over a stream, run once per partition of its topic. What it yields goes to every sink.
+
+    The stream's loop header chooses how events come: ``async for event in stream`` one by one, ``async for batch in
+    stream.batches()`` as columns.
+    """
+
+    name: str
+    source: Topic
+    sinks: tuple[Topic, ...]
+    function: AgentFunction
+
+    def __post_init__(self) -> None:
+        what = f"agent {self.name!r}"
+        yields = inspect.isasyncgenfunction(self.function)
+        if not yields and not inspect.iscoroutinefunction(self.function):
+            raise DefinitionError(f"{what}: expected an async function; got {self.function!r}")
+        if len(inspect.signature(self.function).parameters) != 1:
+            raise DefinitionError(f"{what}: expected a function of one argument, the stream")
+        if self.sinks and not yields:
+            raise DefinitionError(f"{what}: it has a sink and yields nothing: yield its results, or leave the sink out")
+        if yields and not self.sinks:
+            raise DefinitionError(f"{what}: it yields results that go nowhere: name a sink")
+        if len({sink.record for sink in self.sinks}) > 1:
+            raise DefinitionError(f"{what}: its sinks hold records of different types")

@@ -1,0 +1,154 @@
+"""The app: everything that a topology is made of, by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from streamproc.define.agent import Agent, AgentFunction
+from streamproc.define.aggregation import Aggregation
+from streamproc.define.deadletter import DeadLetter
+from streamproc.define.table import Table
+from streamproc.define.topic import Channel, Topic
+from streamproc.errors import DefinitionError
+from streamproc.record import Record
+
+V = TypeVar("V")
+F = TypeVar("F", bound=AgentFunction)
+
+
+class App:
+    """A topology: topics, channels, windows, tables and agents. Inert; the worker and the gateway run it.
+
+    Args:
+        name: also the consumer group's, so two apps of one name share the work.
+        partitions: how many partitions its topics are created with, unless they say otherwise.
+    """
+
+    def __init__(self, name: str, *, partitions: int = 4) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
+            raise DefinitionError(f"app: expected a name of lower-case letters, digits and . _ -; got {name!r}")
+        self.name = name
+        self.partitions = partitions
+        self._topics: dict[str, Topic] = {}
+        self._tables: dict[str, Table[Any]] = {}
+        self._agents: dict[str, Agent | Aggregation] = {}
+        self._faust: list[Callable[[Any], None]] = []
+        self.dead_letters = self.topic(f"{name}-dead-letters", DeadLetter, time="time", partitions=1, publish=False)
+
+    def topic(
+        self,
+        name: str,
+        record: type[Record],
+        *,
+        key: str | None = None,
+        time: str | None = None,
+        id: str | None = None,
+        partitions: int | None = None,
+        config: Mapping[str, str] = MappingProxyType({}),
+        publish: bool = True,
+    ) -> Topic:
+        """Declares a topic; its arguments are :class:`~streamproc.define.topic.Topic`'s."""
+        return self._declare(Topic(self, name, record, key, time, id, partitions or self.partitions, config, publish))
+
+    def channel(
+        self,
+        name: str,
+        record: type[Record],
+        *,
+        key: str | None = None,
+        time: str | None = None,
+        cause: str | None = None,
+        partitions: int | None = None,
+        config: Mapping[str, str] = MappingProxyType({}),
+    ) -> Channel:
+        """Declares a channel: a Kafka topic of results, and what WebSocket clients subscribe to under the same name."""
+        return self._declare(
+            Channel(self, name, record, key, time, None, partitions or self.partitions, config, publish=False, cause=cause)
+        )
+
+    def table(self, name: str, default: Callable[[], V] | None = None) -> Table[V]:
+        """Declares a table: keyed state of the agents that use it."""
+        if name in self._tables:
+            raise DefinitionError(f"table {name!r} is declared twice")
+        table: Table[V] = Table(name, default)
+        self._tables[name] = table
+        return table
+
+    def agent(
+        self, source: Topic, *, sink: Topic | Sequence[Topic] | None = None, name: str | None = None
+    ) -> Callable[[F], F]:
+        """Decorates an async function over a stream of ``source``'s events; what it yields goes to ``sink``."""
+        sinks = () if sink is None else (sink,) if isinstance(sink, Topic) else tuple(sink)
+        for topic in (source, *sinks):
+            if not isinstance(topic, Topic) or self._topics.get(topic.name) is not topic:
+                raise DefinitionError(f"agent: expected a topic of app {self.name!r}; got {topic!r}")
+
+        def declare(function: F) -> F:
+            self.add(Agent(name or function.__name__, source, sinks, function))
+            return function
+
+        return declare
+
+    def faust(self, build: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Decorates a function that gets the worker's ``faust.App``, to define plain Faust agents, timers and pages in it.
+
+        Plain agents see one event at a time, of any topic, as under Faust's own transport.
+        """
+        self._faust.append(build)
+        return build
+
+    def add(self, agent: Agent | Aggregation) -> None:
+        """Adds an agent or aggregation; their names share one space."""
+        if agent.name in self._agents:
+            raise DefinitionError(f"agent {agent.name!r} is declared twice")
+        self._agents[agent.name] = agent
+
+    def _declare(self, topic: Any) -> Any:
+        if topic.name in self._topics:
+            raise DefinitionError(f"topic {topic.name!r} is declared twice")
+        self._topics[topic.name] = topic
+        return topic
+
+    @property
+    def topics(self) -> Mapping[str, Topic]:
+        """All topics, channels among them."""
+        return MappingProxyType(self._topics)
+
+    @property
+    def publishable(self) -> Mapping[str, Topic]:
+        """The topics that WebSocket clients may publish to."""
+        return {name: topic for name, topic in self._topics.items() if topic.publish}
+
+    @property
+    def channels(self) -> Mapping[str, Channel]:
+        """What WebSocket clients may subscribe to."""
+        return {name: topic for name, topic in self._topics.items() if isinstance(topic, Channel)}
+
+    @property
+    def tables(self) -> Mapping[str, Table[Any]]:
+        return MappingProxyType(self._tables)
+
+    @property
+    def agents(self) -> Mapping[str, Agent | Aggregation]:
+        """Agents and aggregations: all that reads topics."""
+        return MappingProxyType(self._agents)
+
+    @property
+    def faust_hooks(self) -> Sequence[Callable[[Any], None]]:
+        """The functions given to :meth:`faust`."""
+        return tuple(self._faust)
+
+    def readers(self, topic: Topic) -> list[Agent | Aggregation]:
+        """Who reads a topic."""
+        return [agent for agent in self._agents.values() if agent.source is topic]
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r}: {len(self._topics)} topics, {len(self._agents)} agents)"
+
+    def __str__(self) -> str:
+        from streamproc.define.graph import text  # printing is not part of every worker's start
+
+        return text(self)

@@ -1,0 +1,41 @@
+"""Durations as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from streamproc.errors import DefinitionError
+
+Duration = str | timedelta | int | float
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def milliseconds(duration: Duration, what: str = "duration") -> int:
+    """A duration in whole milliseconds: ``"250ms"``, ``"10s"``, ``"1.5h"``, a timedelta, or a number of seconds.
+
+    Raises:
+        DefinitionError: it is none of these, negative, or not whole milliseconds.
+    """
+    if isinstance(duration, timedelta):
+        value = duration.total_seconds() * 1000
+    elif isinstance(duration, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", duration)
+        if not match:
+            raise DefinitionError(f'{what}: expected a duration such as "250ms", "10s", "5m", "1h" or "1d"; got {duration!r}')
+        value = float(match[1]) * _UNITS[match[2]]
+    elif isinstance(duration, bool) or not isinstance(duration, (int, float)):
+        raise DefinitionError(f"{what}: expected a duration; got {duration!r}")
+    else:
+        value = duration * 1000
+    if value < 0 or value != int(value):
+        raise DefinitionError(f"{what}: expected whole milliseconds, not negative; got {duration!r}")
+    return int(value)
+
+
+def written(ms: int) -> str:
+    """A number of milliseconds as one would write it: ``10000`` is ``10s``."""
+    for unit in ("d", "h", "m", "s"):
+        if ms and ms % _UNITS[unit] == 0:
+            return f"{ms // _UNITS[unit]}{unit}"
+    return f"{ms}ms"

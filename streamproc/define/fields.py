@@ -1,0 +1,50 @@
+"""The fields of record types, as definitions need to know them."""
+
+from __future__ import annotations
+
+import types
+from typing import Any, NamedTuple, Union, get_args, get_origin
+
+import msgspec
+
+from streamproc.errors import DefinitionError
+from streamproc.record import Record
+
+
+class Field(NamedTuple):
+    """A field's Python type without ``None``, and whether ``None`` is allowed."""
+
+    name: str
+    type: Any
+    nullable: bool
+
+    def __str__(self) -> str:
+        return f"{getattr(self.type, '__name__', self.type)}{' | None' if self.nullable else ''}"
+
+
+def fields(record: type[Record]) -> dict[str, Field]:
+    """The fields of a record type, in order."""
+    return {f.encode_name: _field(f.encode_name, f.type) for f in msgspec.structs.fields(record)}
+
+
+def _field(name: str, kind: Any) -> Field:
+    if get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
+        rest = tuple(arg for arg in get_args(kind) if arg is not type(None))
+        return Field(name, rest[0] if len(rest) == 1 else Union[rest], True)  # noqa: UP007
+    return Field(name, kind, False)
+
+
+def require(record: type[Record], name: str, allowed: tuple[Any, ...], what: str, *, nullable: bool = False) -> Field:
+    """The field of that name, if it has one of the allowed types.
+
+    Raises:
+        DefinitionError: no such field, another type, or it may be null where that is not allowed.
+    """
+    known = fields(record)
+    if name not in known:
+        raise DefinitionError(f"{what}: {record.__name__} has no field {name!r}; it has {', '.join(known)}")
+    field = known[name]
+    if field.type not in allowed or (field.nullable and not nullable):
+        expected = " or ".join(t.__name__ for t in allowed)
+        raise DefinitionError(f"{what}: expected {record.__name__}.{name} to be {expected}; it is {field}")
+    return field

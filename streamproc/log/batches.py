@@ -1,0 +1,193 @@
+"""Kafka's record batches (message format v2): headers, bodies, records.
+
+Source: Kafka's documentation, "Message Format", https://kafka.apache.org/documentation/#recordbatch. All integers of the header are big-endian;
+records use zig-zag varints.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import cramjam
+import google_crc32c
+
+from streamproc.errors import UndecodableRecord
+from streamproc.log.ports import Headers
+
+HEADER = struct.Struct(">qiibIhiqqqhii")
+OVERHEAD = 12  # base offset and length: what the length does not count
+_CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
+
+
+def _snappy(data: bytes) -> bytes:
+    """Java's and librdkafka's snappy: framed by xerial's stream header, or one raw block."""
+    if data[:8] != b"\x82SNAPPY\x00":
+        return bytes(cramjam.snappy.decompress_raw(data))
+    out, at = bytearray(), 16
+    while at + 4 <= len(data):
+        (size,) = struct.unpack_from(">i", data, at)
+        out += bytes(cramjam.snappy.decompress_raw(data[at + 4 : at + 4 + size]))
+        at += 4 + size
+    return bytes(out)
+
+
+_DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
+    1: lambda data: bytes(cramjam.gzip.decompress(data)),
+    2: _snappy,
+    3: lambda data: bytes(cramjam.lz4.decompress(data)),
+    4: lambda data: bytes(cramjam.zstd.decompress(data)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """One record of a batch."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """One record batch as it came, its records still packed."""
+
+    base_offset: int
+    attributes: int
+    last_offset_delta: int
+    first_timestamp: int
+    max_timestamp: int
+    producer_id: int
+    count: int
+    data: memoryview
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta + 1
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & _CONTROL)
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & _TRANSACTIONAL)
+
+    @property
+    def append_time(self) -> int | None:
+        """The broker's timestamp of every record, where the topic keeps those; None where each has its own."""
+        return self.max_timestamp if self.attributes & _LOG_APPEND_TIME else None
+
+    @property
+    def size(self) -> int:
+        return HEADER.size + len(self.data)
+
+    def body(self) -> bytes | memoryview:
+        """The records, decompressed.
+
+        Raises:
+            UndecodableRecord: unknown codec, or data that is not of the codec named.
+        """
+        codec = self.attributes & _CODEC
+        if codec == 0:
+            return self.data
+        if codec not in _DECOMPRESS:
+            raise UndecodableRecord(f"batch at offset {self.base_offset}: unknown compression codec {codec}")
+        try:
+            return _DECOMPRESS[codec](bytes(self.data))
+        except Exception as error:  # cramjam raises types of its own per codec
+            raise UndecodableRecord(f"batch at offset {self.base_offset}: cannot decompress: {error}") from error
+
+    def records(self) -> Iterator[RawRecord]:
+        """The records one by one.
+
+        Raises:
+            UndecodableRecord: the body does not hold as many records as the header says.
+        """
+        body = bytes(self.body())
+        at = 0
+        append_time = self.append_time
+        try:
+            for _ in range(self.count):
+                length, at = varint(body, at)
+                end = at + length
+                if length < 0 or end > len(body):
+                    raise IndexError
+                at += 1  # attributes: unused
+                time_delta, at = varint(body, at)
+                offset_delta, at = varint(body, at)
+                key, at = _bytes(body, at)
+                value, at = _bytes(body, at)
+                headers, at = _headers(body, at)
+                if at != end:
+                    raise IndexError
+                timestamp = self.first_timestamp + time_delta if append_time is None else append_time
+                yield RawRecord(self.base_offset + offset_delta, timestamp, key, value, headers)
+        except (IndexError, UnicodeDecodeError):
+            raise UndecodableRecord(f"batch at offset {self.base_offset}: malformed near byte {at} of {len(body)}") from None
+        if at != len(body):
+            raise UndecodableRecord(f"batch at offset {self.base_offset}: {len(body) - at} bytes left after its records")
+
+
+def varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
+    """A zig-zag varint at ``at``, and where it ends. Raises IndexError past the end or past 10 bytes."""
+    shift = value = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+        if shift > 63:
+            raise IndexError
+
+
+def _bytes(data: bytes, at: int) -> tuple[bytes | None, int]:
+    length, at = varint(data, at)
+    if length < 0:
+        return None, at
+    if at + length > len(data):
+        raise IndexError
+    return data[at : at + length], at + length
+
+
+def _headers(data: bytes, at: int) -> tuple[Headers, int]:
+    count, at = varint(data, at)
+    headers = []
+    for _ in range(count):
+        name, at = _bytes(data, at)
+        value, at = _bytes(data, at)
+        headers.append(((name or b"").decode(), value or b""))
+    return tuple(headers), at
+
+
+class LegacyBatch(Exception):
+    """A batch of message format v0 or v1, which this module does not read; ``args[0]`` is its bytes."""
+
+
+def next_batch(buffer: memoryview, at: int, *, check_crc: bool = True) -> tuple[RecordBatch, int] | None:
+    """The batch at ``at`` and where it ends; None where the rest is no whole batch (brokers cut fetches anywhere).
+
+    Raises:
+        LegacyBatch: it is older than v2.
+        UndecodableRecord: its checksum or its header is wrong.
+    """
+    if at + HEADER.size > len(buffer):
+        return None
+    base, length, _, magic, crc, attributes, last_delta, first, last, producer, _, _, count = HEADER.unpack_from(buffer, at)
+    end = at + OVERHEAD + length
+    if length < HEADER.size - OVERHEAD and magic >= 2:
+        raise UndecodableRecord(f"batch at offset {base}: length {length} is less than a header's")
+    if end > len(buffer):
+        return None
+    if magic < 2:
+        raise LegacyBatch(bytes(buffer[at:end]))
+    if check_crc and google_crc32c.value(bytes(buffer[at + 21 : end])) != crc:
+        raise UndecodableRecord(f"batch at offset {base}: its checksum is wrong")
+    data = buffer[at + HEADER.size : end]
+    return RecordBatch(base, attributes, last_delta, first, last, producer, count, data), end

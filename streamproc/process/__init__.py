@@ -1,0 +1,1 @@
+"""Pure processing: data in, data out, the clock is an argument."""

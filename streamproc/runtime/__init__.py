@@ -1,0 +1,1 @@
+"""Running topologies: tasks, the Faust transport, the worker."""

@@ -1,0 +1,88 @@
+"""A Faust app around a topology: one Faust agent per agent or aggregation, each reading blocks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from streamproc.define.app import App
+from streamproc.runtime.runner import Runner
+from streamproc.runtime.transport.driver import BlockSchema
+from streamproc.settings import KafkaSettings
+
+_BUFFERED_BLOCKS = 8  # per agent: beyond that its partitions are not fetched
+
+
+def build(app: App, runners: Mapping[str, Runner], kafka: KafkaSettings, data_dir: Path, failed: Any) -> faust.App:
+    """The Faust app, not started.
+
+    Args:
+        runners: by agent name.
+        data_dir: where plain Faust agents' tables keep their files.
+        failed: called with the exception that must stop the worker.
+    """
+    faust_app = faust.App(
+        app.name,
+        broker=[f"streamproc://{server.strip()}" for server in kafka.bootstrap.split(",")],
+        broker_credentials=_credentials(kafka),
+        datadir=str(data_dir),
+        topic_disable_leader=True,
+        topic_partitions=app.partitions,
+        web_enabled=False,
+        stream_buffer_maxsize=_BUFFERED_BLOCKS,
+        stream_wait_empty=True,
+        broker_commit_interval=0.5,
+        broker_session_timeout=15.0,
+        broker_heartbeat_interval=3.0,
+        consumer_max_fetch_size=4 << 20,
+        consumer_auto_offset_reset="earliest",
+        loghandlers=[],
+    )
+    for name, runner in runners.items():
+        _add_agent(faust_app, name, runner, failed)
+
+    @faust_app.on_partitions_assigned.connect(weak=False)
+    async def keep_assigned(_: Any, assigned: set[TP], **__: Any) -> None:
+        for runner in runners.values():
+            topic = runner.definition.source.name
+            await runner.keep(tp.partition for tp in assigned if tp.topic == topic)
+
+    for hook in app.faust_hooks:
+        hook(faust_app)
+    faust_app.finalize()
+    return faust_app
+
+
+def _add_agent(faust_app: faust.App, name: str, runner: Runner, failed: Any) -> None:
+    source = runner.definition.source
+    topic = faust_app.topic(source.name, schema=BlockSchema(), partitions=source.partitions)
+
+    async def run(stream: Any) -> None:
+        # Blocks are acknowledged when Kafka has their results, not when the next one is asked for.
+        async for event in stream.noack().events():
+            try:
+                await runner.take(event.value)
+            except Exception as error:
+                logging.getLogger("streamproc.worker").error("agent %s: %s", name, error)
+                failed(error)
+                raise
+
+    faust_app.agent(topic, name=f"streamproc.{name}")(run)
+
+
+def _credentials(kafka: KafkaSettings) -> Any:
+    if kafka.sasl:
+        return faust.SASLCredentials(
+            username=kafka.sasl_username,
+            password=kafka.sasl_password,
+            mechanism=kafka.sasl_mechanism,
+            ssl_context=kafka.ssl_context(),
+        )
+    if kafka.tls:
+        return faust.SSLCredentials(context=kafka.ssl_context())
+    return None

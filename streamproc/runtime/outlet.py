@@ -1,0 +1,57 @@
+"""Where results go."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Protocol
+
+from streamproc.define.deadletter import DeadLetter
+from streamproc.define.topic import Topic
+from streamproc.errors import RecordError
+from streamproc.log.ports import Headers
+from streamproc.record import Record
+
+_TRACEBACK_LIMIT = 8000
+
+
+class Outlet(Protocol):
+    """Takes results and dead letters. Waits while there is no room."""
+
+    async def send(
+        self, topic: Topic, records: Sequence[Record], timestamps: Sequence[int], headers: Sequence[Headers] | None = None
+    ) -> None:
+        """Sends records to a topic. ``timestamps`` are those of the events that caused them."""
+
+    async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
+        """Sends a dead letter; with ``record``, its key and value are that record's, encoded as in ``letter.topic``."""
+
+
+def letter_for(
+    error: BaseException,
+    *,
+    app: str,
+    stage: str,
+    topic: str | None = None,
+    partition: int | None = None,
+    offset: int | None = None,
+    key: bytes | None = None,
+    value: bytes | None = None,
+) -> DeadLetter:
+    """The dead letter for a record and the error that it met; with the traceback, where it was user code's."""
+    known = isinstance(error, RecordError)
+    text = None if known else "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]
+    return DeadLetter(
+        time=int(time.time() * 1000),
+        app=app,
+        stage=stage,
+        reason=error.reason if isinstance(error, RecordError) else "agent_error",
+        error=f"{error}" if known else f"{type(error).__name__}: {error}",
+        traceback=text,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=key,
+        value=value,
+    )

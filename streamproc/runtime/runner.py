@@ -1,0 +1,165 @@
+"""Runs one agent or aggregation over the blocks of all its partitions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from streamproc.avro.blocks import BlockDecoder, Decoded
+from streamproc.avro.codec import Codec
+from streamproc.batch import Batch
+from streamproc.define.agent import Agent
+from streamproc.define.aggregation import Aggregation
+from streamproc.runtime.kafka_outlet import KafkaOutlet
+from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.outlet import letter_for
+from streamproc.runtime.tasks import AggregationTask, Clock, Task, task_for
+from streamproc.runtime.transport.block import Block
+
+
+class TopicReader:
+    """Decodes a topic's blocks, once for all that read it. Records that cannot be decoded become dead letters, once."""
+
+    def __init__(self, topic: str, codec: Codec, columns: frozenset[str] | None, metrics: WorkerMetrics) -> None:
+        self.topic = topic
+        self._decoder = BlockDecoder(topic, codec, columns)
+        self._whole = self._decoder if columns is None else BlockDecoder(topic, codec)
+        self._app_metrics = metrics
+
+    async def read(self, block: Block, outlet: KafkaOutlet, app: str) -> list[Batch]:
+        """The block's good rows."""
+        decoded = block.shared.get(self)
+        if decoded is None:
+            decoded = block.shared[self] = self._decode(block)
+            assert isinstance(decoded, Decoded)
+            for bad in decoded.bad:
+                raw = bad.record
+                letter = letter_for(
+                    bad.error,
+                    app=app,
+                    stage="decode",
+                    topic=block.topic,
+                    partition=block.partition,
+                    offset=raw.offset,
+                    key=raw.key,
+                    value=raw.value,
+                )
+                await outlet.dead_letter(letter)
+        assert isinstance(decoded, Decoded)
+        return decoded.batches
+
+    def _decode(self, block: Block) -> Decoded:
+        began = time.perf_counter()
+        fetched = block.fetched
+        decoded = self._decoder.decode(block.partition, fetched.parts, fetched.first_offset)
+        if self._whole is not self._decoder:
+            self._lend_all_columns(block, decoded)
+        metrics, topic = self._app_metrics, block.topic
+        metrics.decode.labels(topic).observe(time.perf_counter() - began)
+        metrics.blocks.labels(topic).inc()
+        metrics.bytes.labels(topic).inc(block.size)
+        counts = {"block": decoded.block_rows, "row": decoded.row_rows, "tombstone": decoded.tombstones, "bad": len(decoded.bad)}
+        for path, count in counts.items():
+            if count:
+                metrics.rows.labels(topic, path).inc(count)
+        return decoded
+
+    def _lend_all_columns(self, block: Block, decoded: Decoded) -> None:
+        """Lets each batch of some columns fetch its other columns, should somebody ask for its records (late ones are)."""
+
+        def whole(index: int) -> Batch:
+            again = self._whole.decode(block.partition, block.fetched.parts, block.fetched.first_offset)
+            return again.batches[index]
+
+        for index, batch in enumerate(decoded.batches):
+            batch.lend(lambda index=index: whole(index))
+
+
+class Runner:
+    """One agent or aggregation, and its task per partition.
+
+    Args:
+        definition: what it runs.
+        reader: of its source topic, shared with others that read it.
+    """
+
+    def __init__(
+        self, definition: Agent | Aggregation, reader: TopicReader, outlet: KafkaOutlet, metrics: WorkerMetrics, clock: Clock
+    ) -> None:
+        self.definition = definition
+        self._reader, self._outlet, self._metrics, self._clock = reader, outlet, metrics, clock
+        self._tasks: dict[int, Task] = {}
+        self._next: dict[int, int] = {}  # by partition: the first offset that its state has not seen
+        self._late: dict[int, int] = {}  # by partition: how many late events the metric knows of
+
+    async def take(self, block: Block) -> None:
+        """Runs a block through the partition's task, and lets go of it."""
+        self._outlet.block = block
+        began = time.perf_counter()
+        name = self.definition.name
+        for batch in await self._reader.read(block, self._outlet, self.definition.source.app.name):
+            fresh = self._unseen(batch)
+            if not len(fresh):
+                continue
+            task = self._task(block.partition)
+            await task.take(fresh)
+            self._next[block.partition] = int(fresh.offsets[-1]) + 1
+            self._metrics.events.labels(name).inc(len(fresh))
+            self._metrics.latency.labels(name).observe(max(0.0, (self._clock() - int(fresh.timestamps[-1])) / 1000))
+        self._metrics.processing.labels(name).observe(time.perf_counter() - began)
+        self._outlet.block = None
+        block.release()
+
+    async def advance(self) -> None:
+        """Lets the clock close the windows of idle partitions."""
+        if self._outlet.block is None:
+            for task in list(self._tasks.values()):
+                await task.advance()
+
+    async def keep(self, partitions: Iterable[int]) -> None:
+        """Drops the state of all partitions but these: another worker has them now."""
+        for partition in set(self._tasks) - set(partitions):
+            await self._tasks.pop(partition).stop()
+            self._next.pop(partition, None)
+            self._late.pop(partition, None)
+            self._clear_gauges(partition)
+        self._metrics.tasks.labels(self.definition.name).set(len(self._tasks))
+
+    async def stop(self) -> None:
+        await self.keep(())
+
+    def observe(self) -> None:
+        """Sets the gauges."""
+        self._metrics.tasks.labels(self.definition.name).set(len(self._tasks))
+        for partition, task in self._tasks.items():
+            if isinstance(task, AggregationTask):
+                at = (self.definition.name, str(partition))
+                self._metrics.late.labels(at[0]).inc(task.late_events - self._late.get(partition, 0))
+                self._late[partition] = task.late_events
+                self._metrics.watermark.labels(*at).set((task.window.stream_time or 0) / 1000)
+                self._metrics.open_panes.labels(*at).set(task.window.open_panes)
+                self._metrics.keys.labels(*at).set(task.window.keys)
+
+    def _task(self, partition: int) -> Task:
+        if partition not in self._tasks:
+            self._tasks[partition] = task_for(self.definition, self._outlet, self._clock)
+        return self._tasks[partition]
+
+    def _unseen(self, batch: Batch) -> Batch:
+        """The rows that the state has not seen: after a rebalance some come again."""
+        first = self._next.get(batch.partition, 0)
+        if first <= int(batch.offsets[0]):
+            return batch
+        return batch.slice(int(batch.offsets.searchsorted(first)), len(batch))
+
+    def _clear_gauges(self, partition: int) -> None:
+        for gauge in (self._metrics.watermark, self._metrics.open_panes, self._metrics.keys):
+            _forget(gauge, self.definition.name, str(partition))
+
+
+def _forget(gauge: Any, *labels: str) -> None:
+    try:
+        gauge.remove(*labels)
+    except KeyError:
+        pass

@@ -1,0 +1,59 @@
+"""Blocks: what one fetch brought of one partition, and who is still busy with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from streamproc.log.batches import RawRecord, RecordBatch
+
+Part = RecordBatch | Sequence[RawRecord]
+
+
+class Fetched:
+    """The record batches that one fetch brought of one partition, from ``first_offset`` on. Batches of formats before v2 come as records."""
+
+    __slots__ = ("first_offset", "next_offset", "parts")
+
+    def __init__(self, first_offset: int, parts: Sequence[Part], next_offset: int) -> None:
+        self.first_offset = first_offset
+        self.parts = parts
+        self.next_offset = next_offset
+
+
+class Block:
+    """A fetch on its way through the agents. It is finished when every holder has let go; then its offsets may be committed."""
+
+    __slots__ = ("_finished", "_holders", "fetched", "partition", "shared", "topic")
+
+    def __init__(self, topic: str, partition: int, fetched: Fetched, holders: int, finished: Callable[[], None]) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.fetched = fetched
+        self.shared: dict[object, object] = {}  # what its readers share, such as its decoded columns
+        self._holders = holders
+        self._finished = finished
+        if not holders:
+            finished()
+
+    def hold(self) -> None:
+        """One more must let go before the block is finished. Only while somebody still holds it."""
+        self._holders += 1
+
+    def release(self) -> None:
+        """One holder is done."""
+        self._holders -= 1
+        if self._holders == 0:
+            self._finished()
+
+    @property
+    def rows(self) -> int:
+        """How many records it holds at most; fewer where a fetch began inside a batch or a topic was compacted."""
+        return sum(part.count if isinstance(part, RecordBatch) else len(part) for part in self.fetched.parts)
+
+    @property
+    def size(self) -> int:
+        """Its size on the wire, in bytes."""
+        return sum(part.size if isinstance(part, RecordBatch) else sum(len(r.value or b"") for r in part) for part in self.fetched.parts)
+
+    def __repr__(self) -> str:
+        return f"Block({self.topic}[{self.partition}] {self.fetched.first_offset}..{self.fetched.next_offset - 1})"

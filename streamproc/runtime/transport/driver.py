@@ -1,0 +1,210 @@
+"""Faust's aiokafka driver, subclassed: consumer, conductor and transport that carry blocks.
+
+A Faust topic gets blocks when its schema is :class:`BlockSchema`; every other topic works as under Faust's own driver, event by event. A Kafka topic may be
+read both ways at once. Faust keeps agents, assignment and rebalancing; which offsets may be committed is ours: the longest finished prefix.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
+
+from faust.serializers.schemas import Schema as FaustSchema
+from faust.transport.conductor import Conductor as FaustConductor
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from streamproc.log.batches import RawRecord
+from streamproc.runtime.transport.block import Block, Fetched
+from streamproc.runtime.transport.fetch import give_blocks
+from streamproc.runtime.transport.ledger import Ledger
+
+
+class BlockSchema(FaustSchema):  # type: ignore[misc]
+    """Marks a Faust topic whose events are blocks: ``app.topic("readings", schema=BlockSchema())``."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
+        return None
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+        return message.value
+
+
+def wants_blocks(channel: Any) -> bool:
+    return isinstance(getattr(channel, "schema", None), BlockSchema)
+
+
+class BlockScheduler:
+    """Gives Faust one item per partition and fetch for blocks, and every record for the rest, in Faust's place of a ``ConsumerScheduler``."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    def iterate(self, fetches: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
+        for tp, items in fetches.items():
+            for item in items:
+                if isinstance(item, Fetched):
+                    # Records before their block: Faust drops what lies behind an offset that it has seen.
+                    if self._consumer.plain_readers(tp):
+                        yield from ((tp, record) for record in records_of(item))
+                    yield tp, item
+                else:
+                    yield tp, item
+
+
+def records_of(fetched: Fetched) -> Iterator[RawRecord]:
+    """The records of a fetch, for readers who take them one by one."""
+    for part in fetched.parts:
+        for record in part.records() if not isinstance(part, (list, tuple)) else part:  # type: ignore[union-attr]
+            if record.offset >= fetched.first_offset:
+                yield record
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Runs aiokafka's consumer, with a fetcher that gives blocks."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        give_blocks(self._ensure_consumer(), self.consumer.block_topics)
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Carries blocks, and knows which of them are finished."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ledger = Ledger()
+        self.scheduler = BlockScheduler(self)
+        self._plain_positions: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def block_topics(self) -> frozenset[str]:
+        """The topics of which somebody wants blocks. Called from the consumer's thread."""
+        return frozenset(name for channel in list(self.app.topics) if wants_blocks(channel) for name in channel.topics)
+
+    def block_readers(self, tp: TP) -> int:
+        return sum(map(wants_blocks, self.app.topics._tp_index.get(tp, ())))
+
+    def plain_readers(self, tp: TP) -> int:
+        return len(self.app.topics._tp_index.get(tp, ())) - self.block_readers(tp)
+
+    def _to_message(self, tp: TP, item: Any) -> ConsumerMessage:
+        if isinstance(item, Fetched):
+            return self._block_message(tp, item)
+        if isinstance(item, RawRecord):
+            return ConsumerMessage(
+                tp.topic,
+                tp.partition,
+                item.offset,
+                item.timestamp / 1000,
+                0,
+                item.headers,
+                item.key,
+                item.value,
+                None,
+                len(item.key or b""),
+                len(item.value or b""),
+                tp,
+                generation_id=self.app.consumer_generation_id,
+            )
+        return super()._to_message(tp, item)
+
+    def _block_message(self, tp: TP, fetched: Fetched) -> ConsumerMessage:
+        entry = self.ledger.add(tp, fetched.next_offset)
+        reference: Callable[[], Any] = lambda: None  # noqa: E731  replaced below; the block must not keep its message alive
+
+        def finished() -> None:
+            entry.finished = True
+            message = reference()
+            if message is not None:
+                message.acked = True
+                self._unacked_messages.discard(message)
+
+        block = Block(tp.topic, tp.partition, fetched, self.block_readers(tp), finished)
+        message = ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            fetched.next_offset - 1,
+            time.time(),
+            0,
+            (),
+            None,
+            block,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+        reference = weakref.ref(message)
+        return message
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if self.plain_readers(tp):
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        seen = set(super()._filter_tps_with_pending_acks(topics))
+        yield from seen
+        for tp in cast(Iterable[TP], self.ledger):
+            if tp not in seen and (topics is None or tp in topics or tp.topic in topics):
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if tp not in self.ledger:
+            return cast("int | None", super()._new_offset(tp))
+        finished = self.ledger.position(tp)
+        if not self.plain_readers(tp):
+            return finished
+        plain = super()._new_offset(tp)
+        if plain is not None:
+            self._plain_positions[tp] = plain
+        plain = self._plain_positions.get(tp)
+        return None if finished is None or plain is None else min(finished, plain)
+
+    async def perform_seek(self) -> None:
+        self._forget()
+        await super().perform_seek()
+
+    async def seek(self, partition: TP, offset: int) -> None:
+        self._forget(partition)
+        await super().seek(partition, offset)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._forget(tp)
+
+    def _forget(self, tp: TP | None = None) -> None:
+        """What is in flight will come again."""
+        self.ledger.clear(tp)
+        for at in [tp] if tp is not None else list(self._plain_positions):
+            self._plain_positions.pop(at, None)
+
+
+class Conductor(FaustConductor):  # type: ignore[misc]
+    """Hands blocks to those who want blocks, and records to the others."""
+
+    def _build_handler(self, tp: TP, channels: set[Any]) -> Callable[[Any], Any]:
+        blocks = {channel for channel in channels if wants_blocks(channel)}
+        plain = channels - blocks
+        if not blocks or not plain:
+            return cast("Callable[[Any], Any]", super()._build_handler(tp, channels))
+        on_block, on_record = super()._build_handler(tp, blocks), super()._build_handler(tp, plain)
+
+        async def on_message(message: Any) -> None:
+            await (on_block if isinstance(message.value, Block) else on_record)(message)
+
+        return on_message
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """``streamproc://host:port``."""
+
+    Consumer = Consumer
+    Conductor = Conductor
+

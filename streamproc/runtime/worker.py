@@ -1,0 +1,200 @@
+"""The worker: runs a topology's agents and aggregations against Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker is one core; partitions are how work is spread
+
+from prometheus_client import CollectorRegistry
+
+from streamproc.avro.codec import Codec
+from streamproc.avro.ports import Registry
+from streamproc.define.app import App
+from streamproc.define.topic import Topic
+from streamproc.errors import StreamprocError
+from streamproc.log.kafka_admin import KafkaAdmin
+from streamproc.log.kafka_producer import KafkaProducer
+from streamproc.log.ports import TopicSpec
+from streamproc.runtime import faust_app
+from streamproc.runtime.kafka_outlet import KafkaOutlet
+from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.runner import Runner, TopicReader
+from streamproc.runtime.tasks import needed_columns
+from streamproc.settings import KafkaSettings
+
+_TICK = 0.2  # seconds between looks at idle partitions and gauges
+_FOR_EVER = 10 * 365 * 86400.0  # results wait for the broker as long as it takes; the queue is bounded
+_log = logging.getLogger("streamproc.worker")
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def topic_specs(app: App, replication: int = 1) -> list[TopicSpec]:
+    """The topics that a topology needs."""
+    return [TopicSpec(t.name, t.partitions, replication, dict(t.config)) for t in app.topics.values()]
+
+
+class Worker:
+    """Runs one topology until it is told to stop, or something that it cannot mend happens.
+
+    Args:
+        app: the topology.
+        kafka: the cluster.
+        registry: of schemas.
+        metrics: where its metrics go.
+        replication: of the topics that it creates.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        kafka: KafkaSettings,
+        registry: Registry,
+        *,
+        metrics: CollectorRegistry | None = None,
+        replication: int = 1,
+    ) -> None:
+        self.app, self.kafka, self.registry, self.replication = app, kafka, registry, replication
+        self.metrics = WorkerMetrics(metrics or CollectorRegistry())
+        self.ready = False
+        self._failure: Exception | None = None
+        self._ended = asyncio.Event()
+        self._runners: dict[str, Runner] = {}
+        self._faust: Any = None
+        self._producer: KafkaProducer | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._files: tempfile.TemporaryDirectory[str] | None = None
+
+    async def start(self) -> None:
+        """Creates missing topics, registers schemas, joins the group.
+
+        Raises:
+            BrokerUnavailable, TopicError, IncompatibleSchema: nothing was started.
+        """
+        admin = KafkaAdmin(self.kafka)
+        try:
+            await admin.ensure(topic_specs(self.app, self.replication))
+        finally:
+            await admin.close()
+        codecs = {t.name: await asyncio.to_thread(Codec.of, t, self.registry) for t in self.app.topics.values()}
+        self._producer = KafkaProducer(self.kafka, delivery_timeout=_FOR_EVER)
+        self._runners = self._make_runners(codecs)
+        self._files = tempfile.TemporaryDirectory(prefix="streamproc-worker-")
+        self._faust = faust_app.build(self.app, self._runners, self.kafka, Path(self._files.name), self.fail)
+        await self._faust.start()
+        self._ticker = asyncio.create_task(self._tick(), name="worker ticker")
+        self.ready = True
+        _log.info("worker of %s: %d agents, group %s", self.app.name, len(self._runners), self._faust.conf.id)
+
+    async def run(self) -> None:
+        """Waits for :meth:`stop_soon` or a failure.
+
+        Raises:
+            StreamprocError: what went wrong.
+        """
+        while not self._ended.is_set():
+            try:
+                await asyncio.wait_for(self._ended.wait(), 1.0)
+            except TimeoutError:
+                if self._faust.should_stop and not self._ended.is_set():
+                    self.fail(self._faust.crash_reason or StreamprocError("Faust stopped"))
+        if self._failure is not None:
+            raise self._failure
+
+    def stop_soon(self) -> None:
+        """Makes :meth:`run` return."""
+        self._ended.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Something that cannot be mended here: a fresh start from the committed offsets can."""
+        if self._failure is None:
+            wrapped = error if isinstance(error, StreamprocError) else StreamprocError(f"{type(error).__name__}: {error}")
+            wrapped.__cause__ = error if wrapped is not error else error.__cause__
+            self._failure = wrapped
+            self.ready = False
+        self._ended.set()
+
+    async def stop(self) -> None:
+        """Finishes what is in work, sends its results, commits, and leaves the group."""
+        self.ready = False
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.wait([self._ticker])
+        if self._faust is not None:
+            await self._faust.stop()
+        for runner in self._runners.values():
+            await runner.stop()
+        if self._producer is not None:
+            await self._producer.close()
+        if self._files is not None:
+            self._files.cleanup()
+
+    def problems(self) -> dict[str, str]:
+        """What keeps it from being ready, by name; empty when it is."""
+        found: dict[str, str] = {}
+        if not self.ready:
+            found["worker"] = "starting or stopping" if self._failure is None else str(self._failure)
+        elif self._faust.rebalancing:
+            found["group"] = "rebalancing"
+        if self._producer is not None and self._producer.problem:
+            found["kafka"] = self._producer.problem
+        return found
+
+    def assignment(self) -> dict[str, list[int]]:
+        """The partitions that this worker has, by topic."""
+        found: dict[str, list[int]] = {}
+        for tp in sorted(self._faust.consumer.assignment()):
+            found.setdefault(tp.topic, []).append(tp.partition)
+        return found
+
+    def _make_runners(self, codecs: dict[str, Codec]) -> dict[str, Runner]:
+        readers = {topic: TopicReader(topic.name, codecs[topic.name], self._columns(topic), self.metrics) for topic in self._sources()}
+        assert self._producer is not None
+        runners = {}
+        for name, definition in self.app.agents.items():
+            outlet = KafkaOutlet(self.app, name, codecs, self._producer, self.metrics, self.fail)
+            runners[name] = Runner(definition, readers[definition.source], outlet, self.metrics, now_ms)
+        return runners
+
+    def _sources(self) -> set[Topic]:
+        return {definition.source for definition in self.app.agents.values()}
+
+    def _columns(self, topic: Topic) -> frozenset[str] | None:
+        """The fields that anybody reads of a topic; None for all."""
+        wanted: set[str] = set()
+        for definition in self.app.readers(topic):
+            columns = needed_columns(definition)
+            if columns is None:
+                return None
+            wanted |= columns
+        return frozenset(wanted)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            try:
+                for runner in self._runners.values():
+                    await runner.advance()
+                    runner.observe()
+                self._observe_lag()
+            except Exception as error:
+                self.fail(error)
+                return
+
+    def _observe_lag(self) -> None:
+        consumer = self._faust.consumer
+        for tp in consumer.assignment():
+            end, at = consumer.highwater(tp), consumer.ledger.position(tp)
+            position = at if at is not None else consumer._committed_offset.get(tp) or 0
+            if end is not None:
+                self.metrics.lag.labels(tp.topic, str(tp.partition)).set(max(0, end - position))
+
