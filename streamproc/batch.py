@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -19,8 +20,9 @@ Longs = NDArray[np.int64]
 class Batch:
     """Consecutive events of one partition, in offset order.
 
-    Made of columns (a polars frame, a column per field) or of records; the other form is made when it is first asked for. Inside an
-    agent it behaves like its columns: ``batch["s1"]`` is a polars Series, ``batch.where(batch["s1"] > 90)`` a smaller batch.
+    Made of columns (a polars frame, a column per field) or of records; the other form is made when it is first asked
+    for. Inside an agent it behaves like its columns: ``batch["s1"]`` is a polars Series, ``batch.where(batch["s1"] >
+    90)`` a smaller batch.
 
     Args:
         topic: the topic's name.
@@ -50,7 +52,9 @@ class Batch:
         self._frame, self._records, self._whole = frame, records, whole
 
     @classmethod
-    def of(cls, topic: str, partition: int, records: Sequence[Record], *, first_offset: int = 0, timestamp: int = 0) -> Batch:
+    def of(
+        cls, topic: str, partition: int, records: Sequence[Record], *, first_offset: int = 0, timestamp: int = 0
+    ) -> Batch:
         """A batch of records with consecutive offsets and one timestamp."""
         n = len(records)
         record = type(records[0]) if records else Record
@@ -78,20 +82,31 @@ class Batch:
         return self._records
 
     def __getitem__(self, column: str) -> pl.Series:
-        return self.frame[column]
+        """One column. Of a batch of records only this one is made."""
+        if self._frame is not None or self._records is None:
+            return self.frame[column]
+        types = column_types(self.record)
+        if column not in types:
+            raise pl.exceptions.ColumnNotFoundError(
+                f"{self.record.__name__} has no field {column!r}; it has {', '.join(types)}"
+            )
+        return pl.Series(column, [getattr(record, column) for record in self._records], dtype=types[column])
 
     def where(self, mask: pl.Series | pl.Expr | NDArray[np.bool_]) -> Batch:
         """The rows where ``mask`` is true (null counts as false)."""
         keep = self.frame.select(mask).to_series() if isinstance(mask, pl.Expr) else pl.Series(mask)
         if len(keep) != len(self) or keep.dtype != pl.Boolean:
             raise InvalidRecord(f"where: expected a boolean per row ({len(self)}); got {len(keep)} of {keep.dtype}")
-        return self.take(np.flatnonzero(keep.fill_null(False).to_numpy()).astype(np.int64))
+        if keep.null_count():
+            keep = keep.fill_null(False)
+        return self.take(np.flatnonzero(keep.to_numpy()))
 
     def take(self, rows: Longs) -> Batch:
         """The rows of these indices, which must increase."""
         frame = None if self._frame is None else self._frame[rows]
         records = None if self._records is None else [self._records[i] for i in rows.tolist()]
-        whole = self._whole and (lambda load=self._whole: load().take(rows))
+        load = self._whole
+        whole = None if load is None else lambda: load().take(rows)
         at, stamps = self.offsets[rows], self.timestamps[rows]
         return Batch(self.topic, self.partition, self.record, at, stamps, frame=frame, records=records, whole=whole)
 
@@ -127,6 +142,7 @@ class Batch:
         return f"Batch({self.topic}[{self.partition}] {where}, {len(self)} x {self.record.__name__})"
 
 
+@cache
 def column_types(record: type[Record]) -> dict[str, Any]:
     """The polars type of each field that has one; the others become Object columns."""
     plain = {int: pl.Int64, float: pl.Float64, str: pl.String, bool: pl.Boolean, bytes: pl.Binary}
@@ -143,7 +159,9 @@ def frame_of(records: Sequence[Record], record: type[Record]) -> pl.DataFrame:
     rows = [msgspec.structs.astuple(r) for r in records]
     columns: Iterator[tuple[Any, ...]] = zip(*rows, strict=True) if rows else iter([()] * len(names))
     types = column_types(record)
-    return pl.DataFrame({n: pl.Series(n, list(c), dtype=types[n], strict=True) for n, c in zip(names, columns, strict=True)})
+    return pl.DataFrame(
+        {n: pl.Series(n, list(c), dtype=types[n], strict=True) for n, c in zip(names, columns, strict=True)}
+    )
 
 
 def records_of(frame: pl.DataFrame, record: type[Record]) -> list[Record]:
@@ -153,5 +171,7 @@ def records_of(frame: pl.DataFrame, record: type[Record]) -> list[Record]:
         missing = ", ".join(sorted(set(names) - set(frame.columns)))
         raise InvalidRecord(f"{record.__name__}: no column {missing}; the columns are {', '.join(frame.columns)}")
     if extra := set(frame.columns) - set(names):
-        raise InvalidRecord(f"{record.__name__} has no field {', '.join(sorted(extra))}: select the columns that it has")
+        raise InvalidRecord(
+            f"{record.__name__} has no field {', '.join(sorted(extra))}: select the columns that it has"
+        )
     return [record(*row) for row in frame.select(names).iter_rows()]

@@ -81,7 +81,9 @@ class InvalidRecord(RecordError):
 
 
 class UndecodableRecord(RecordError):
-    """Bytes that are not what their framing says: a short header, an unknown schema id, a truncated or overlong datum."""
+    """Bytes that are not what their framing says: a short header, an unknown schema id, a truncated or overlong
+    datum.
+    """
 
     reason = "undecodable"
 

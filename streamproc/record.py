@@ -1,7 +1,8 @@
 """Records: typed values bound to Avro schemas.
 
-A record type is a ``msgspec.Struct`` named like its schema file: ``class Reading(Record)`` is bound to ``schemas/reading.avsc``. Declaring
-a topic checks that the two agree, field by field. Instants are plain integers, milliseconds since the epoch (``timestamp-millis`` in Avro).
+A record type is a ``msgspec.Struct`` named like its schema file: ``class Reading(Record)`` is bound to
+``schemas/reading.avsc``. Declaring a topic checks that the two agree, field by field. Instants are plain integers,
+milliseconds since the epoch (``timestamp-millis`` in Avro).
 """
 
 from __future__ import annotations
@@ -9,13 +10,23 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+if TYPE_CHECKING:
+    # Frozen at run time (see below); a type checker would want every subclass to say so again.
+    Base = msgspec.Struct
+else:
 
-class Record(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    class Base(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+        pass
+
+
+class Record(Base):
     """Base of all record types. Subclasses list their fields as class annotations, in any order.
+
+    Records do not change: ``msgspec.structs.replace`` makes a changed copy.
 
     Set ``__schema__`` to bind to a schema file of another name than the class's in snake case.
     """

@@ -1,6 +1,7 @@
 """Where the broker is and how to speak to it: one set of settings for librdkafka and aiokafka alike.
 
-Every field can be given as an environment variable ``STREAMPROC_<FIELD>`` (upper case); the command line's options win over them.
+Every field can be given as an environment variable ``STREAMPROC_<FIELD>`` (upper case); the command line's options
+win over them.
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ class KafkaSettings:
     def environ(self) -> dict[str, str]:
         """As environment variables, for a child process."""
         return {
-            PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None
+            PREFIX + f.name.upper(): str(getattr(self, f.name))
+            for f in fields(self)
+            if getattr(self, f.name) is not None
         }
 
     def __repr__(self) -> str:

@@ -53,6 +53,8 @@ class Stream(Generic[T]):
             yield Event(value, batch.topic, batch.partition, offset, timestamp)  # type: ignore[arg-type]
 
     async def batches(self) -> AsyncIterator[Batch]:
-        """Events as columns, as many at a time as there are: one when they come singly, tens of thousands when there is a backlog."""
+        """Events as columns, as many at a time as there are: one when they come singly, tens of thousands when there
+        is a backlog.
+        """
         while True:
             yield await self._feed.next_batch()

@@ -109,7 +109,11 @@ class TestDriver:
     # The outlet of its tasks.
 
     async def send(
-        self, topic: Topic, records: Sequence[Record], timestamps: Sequence[int], headers: Sequence[Headers] | None = None
+        self,
+        topic: Topic,
+        records: Sequence[Record],
+        timestamps: Sequence[int],
+        headers: Sequence[Headers] | None = None,
     ) -> None:
         """Appends to a topic, and hands it to those who read it."""
         codec = self._codec(topic)
@@ -183,8 +187,8 @@ def _with_bytes(letter: DeadLetter, key: bytes | None, value: bytes) -> DeadLett
 def split_invariant(app: App, inputs: Mapping[Topic, Sequence[Record]], *, tries: int = 20, seed: int = 0) -> None:
     """Checks that a topology's results do not depend on how its inputs were cut into batches.
 
-    The inputs are run whole, one by one, and cut at random ``tries`` times. Each topic must hold the same records, bit for bit and in the same
-    order per key, every time. Dead letters are left out: they hold the clock.
+    The inputs are run whole, one by one, and cut at random ``tries`` times. Each topic must hold the same records,
+    bit for bit and in the same order per key, every time. Dead letters are left out: they hold the clock.
 
     Raises:
         AssertionError: two runs differ; the message names the topic, the key and the first difference.
@@ -197,7 +201,9 @@ def split_invariant(app: App, inputs: Mapping[Topic, Sequence[Record]], *, tries
             for topic, records in inputs.items()
             for part in (_cut(records, chance) if attempt else ([record] for record in records))
         ]
-        _compare(whole, _run(app, cuts), "one by one" if attempt == 0 else f"cut at random (try {attempt}, seed {seed})")
+        _compare(
+            whole, _run(app, cuts), "one by one" if attempt == 0 else f"cut at random (try {attempt}, seed {seed})"
+        )
 
 
 def _cut(records: Sequence[Record], chance: random.Random) -> Iterator[list[Record]]:
@@ -228,5 +234,6 @@ def _compare(
         if want != got:
             i = next((i for i, (a, b) in enumerate(zip(want, got, strict=False)) if a != b), min(len(want), len(got)))
             raise AssertionError(
-                f"topic {at[0]!r}, key {at[1]!r}: {len(want)} results when run whole, {len(got)} {how}; the first difference is result {i}"
+                f"topic {at[0]!r}, key {at[1]!r}: {len(want)} results when run whole, {len(got)} {how}; "
+                f"the first difference is result {i}"
             )

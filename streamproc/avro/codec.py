@@ -1,6 +1,7 @@
 """Records to bytes and back: JSON of the edges, Avro of the log.
 
-In the log a value is framed as Confluent's serializers do: a zero byte, the schema's id as four big-endian bytes, the Avro datum.
+In the log a value is framed as Confluent's serializers do: a zero byte, the schema's id as four big-endian bytes, the
+Avro datum.
 Source: Confluent's documentation, "Wire Format".
 """
 
@@ -70,7 +71,7 @@ class Codec:
     def from_json(self, data: bytes | msgspec.Raw) -> Record:
         """Raises InvalidRecord, naming the field."""
         try:
-            return self._from_json.decode(data)  # type: ignore[no-any-return]
+            return self._from_json.decode(data)
         except msgspec.ValidationError as error:
             raise _invalid(error) from None
         except msgspec.DecodeError as error:
@@ -87,7 +88,11 @@ class Codec:
         """
         out = io.BytesIO()
         out.write(self._prefix)
-        values = msgspec.structs.asdict(record) if _flat(type(record)) else msgspec.to_builtins(record, builtin_types=(bytes,))
+        values = (
+            msgspec.structs.asdict(record)
+            if _flat(type(record))
+            else msgspec.to_builtins(record, builtin_types=(bytes,))
+        )
         try:
             fastavro.schemaless_writer(out, self._parsed, values)
         except (ValueError, TypeError, OverflowError, AttributeError, KeyError, struct.error) as error:
@@ -98,7 +103,8 @@ class Codec:
         """A framed Avro value as a record, by Avro's resolution rules where another schema wrote it.
 
         Raises:
-            UndecodableRecord: a short frame, an unknown schema id, a truncated or overlong datum, or a schema that cannot be resolved.
+            UndecodableRecord: a short frame, an unknown schema id, a truncated or overlong datum, or a schema that
+                cannot be resolved.
         """
         values = self.decode_values(wire)
         try:
@@ -155,7 +161,10 @@ def _instants_as_numbers(schema: Any) -> Any:
         return [_instants_as_numbers(branch) for branch in schema]
     if not isinstance(schema, dict):
         return schema
-    plain = {key: _instants_as_numbers(value) if key in ("type", "items", "values", "fields") else value for key, value in schema.items()}
+    plain = {
+        key: _instants_as_numbers(value) if key in ("type", "items", "values", "fields") else value
+        for key, value in schema.items()
+    }
     if plain.get("logicalType", "").startswith(("timestamp-", "local-timestamp-")):
         del plain["logicalType"]
     return plain

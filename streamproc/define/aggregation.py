@@ -18,8 +18,9 @@ from streamproc.record import Record
 class Aggregation:
     """What a topology computes of one topic's windows.
 
-    Results go to ``sink`` once, when event time passes a window's end plus ``grace``. Events later than that go to ``late`` as they came,
-    with headers ``missed`` and ``of``: how many of the windows that they belong to were closed already.
+    Results go to ``sink`` once, when event time passes a window's end plus ``grace``. Events later than that go to
+    ``late`` as they came, with headers ``missed`` and ``of``: how many of the windows that they belong to were closed
+    already.
     """
 
     source: Topic
@@ -53,7 +54,8 @@ class Windowed:
 
         Args:
             name: the channel's and its Kafka topic's name; the late output's is ``<name>-late``.
-            record: the results' type: the source's key field, ``start`` and ``end`` (ints, milliseconds), and a field per aggregate.
+            record: the results' type: the source's key field, ``start`` and ``end`` (ints, milliseconds), and a field
+                per aggregate.
             aggregates: by the field of ``record`` that each fills.
 
         Raises:
@@ -86,17 +88,23 @@ def _check(name: str, record: type[Record], source: Topic, aggregates: dict[str,
         raise DefinitionError(f"aggregation {name!r}: {', '.join(sorted(clash))} cannot be an aggregate's name")
     for field in want.values():
         if field.name not in have:
-            raise DefinitionError(f"aggregation {name!r}: {record.__name__} has no field {field.name!r} ({field}) to hold its result")
+            raise DefinitionError(
+                f"aggregation {name!r}: {record.__name__} has no field {field.name!r} ({field}) to hold its result"
+            )
         found = have[field.name]
         if found.type != field.type or (field.nullable and not found.nullable):
-            raise DefinitionError(f"aggregation {name!r}: expected {record.__name__}.{field.name} to be {field}; it is {found}")
+            raise DefinitionError(
+                f"aggregation {name!r}: expected {record.__name__}.{field.name} to be {field}; it is {found}"
+            )
     if left := [f for f in have if f not in want]:
         raise DefinitionError(f"aggregation {name!r}: nothing fills {record.__name__}.{', '.join(left)}")
 
 
 def _result(name: str, field: str, aggregate: Any, source: Topic) -> Field:
     if not isinstance(aggregate, Aggregate):
-        raise DefinitionError(f"aggregation {name!r}: {field}: expected an aggregate such as mean('s1'); got {aggregate!r}")
+        raise DefinitionError(
+            f"aggregation {name!r}: {field}: expected an aggregate such as mean('s1'); got {aggregate!r}"
+        )
     if aggregate.field is None:
         return Field(field, int, False)
     what = f"aggregation {name!r}, {field}={aggregate}"

@@ -17,6 +17,7 @@ from streamproc.record import Record
 
 V = TypeVar("V")
 F = TypeVar("F", bound=AgentFunction)
+T = TypeVar("T", bound=Topic)
 
 
 class App:
@@ -66,7 +67,9 @@ class App:
     ) -> Channel:
         """Declares a channel: a Kafka topic of results, and what WebSocket clients subscribe to under the same name."""
         return self._declare(
-            Channel(self, name, record, key, time, None, partitions or self.partitions, config, publish=False, cause=cause)
+            Channel(
+                self, name, record, key, time, None, partitions or self.partitions, config, publish=False, cause=cause
+            )
         )
 
     def table(self, name: str, default: Callable[[], V] | None = None) -> Table[V]:
@@ -93,7 +96,8 @@ class App:
         return declare
 
     def faust(self, build: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Decorates a function that gets the worker's ``faust.App``, to define plain Faust agents, timers and pages in it.
+        """Decorates a function that gets the worker's ``faust.App``, to define plain Faust agents, timers and pages
+        in it.
 
         Plain agents see one event at a time, of any topic, as under Faust's own transport.
         """
@@ -106,7 +110,7 @@ class App:
             raise DefinitionError(f"agent {agent.name!r} is declared twice")
         self._agents[agent.name] = agent
 
-    def _declare(self, topic: Any) -> Any:
+    def _declare(self, topic: T) -> T:
         if topic.name in self._topics:
             raise DefinitionError(f"topic {topic.name!r} is declared twice")
         self._topics[topic.name] = topic

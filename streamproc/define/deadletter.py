@@ -8,8 +8,9 @@ from streamproc.record import Record
 class DeadLetter(Record):
     """One record that was put aside. Its bytes are as they came.
 
-    ``topic``, ``partition`` and ``offset`` are its source position; what never reached the log has ``session`` instead, the
-    WebSocket session that sent it. ``stage`` is ``ingest``, ``decode`` or an agent's name; ``reason`` a short, stable word.
+    ``topic``, ``partition`` and ``offset`` are its source position; what never reached the log has ``session``
+    instead, the WebSocket session that sent it. ``stage`` is ``ingest``, ``decode`` or an agent's name; ``reason`` a
+    short, stable word.
     """
 
     time: int

@@ -22,7 +22,9 @@ def milliseconds(duration: Duration, what: str = "duration") -> int:
     elif isinstance(duration, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", duration)
         if not match:
-            raise DefinitionError(f'{what}: expected a duration such as "250ms", "10s", "5m", "1h" or "1d"; got {duration!r}')
+            raise DefinitionError(
+                f'{what}: expected a duration such as "250ms", "10s", "5m", "1h" or "1d"; got {duration!r}'
+            )
         value = float(match[1]) * _UNITS[match[2]]
     elif isinstance(duration, bool) or not isinstance(duration, (int, float)):
         raise DefinitionError(f"{what}: expected a duration; got {duration!r}")

@@ -11,7 +11,9 @@ from streamproc.define.topic import Channel, Topic
 
 
 def text(app: App) -> str:
-    """The topology as an indented tree: topics that nobody here writes first, and below each its readers and their sinks."""
+    """The topology as an indented tree: topics that nobody here writes first, and below each its readers and their
+    sinks.
+    """
     written = {sink for agent in app.agents.values() for sink in _sinks(agent)}
     lines = [f"app {app.name}"]
     for topic in app.topics.values():
@@ -26,7 +28,8 @@ def text(app: App) -> str:
 def _topic(app: App, topic: Topic, depth: int, path: tuple[Topic, ...]) -> Iterator[str]:
     kind = "channel" if isinstance(topic, Channel) else "topic"
     facts = [f"{name}={value}" for name in ("key", "time", "id", "cause") if (value := getattr(topic, name, None))]
-    yield f"{'  ' * depth}{kind} {topic.name}: {topic.record.__name__} ({', '.join([*facts, f'{topic.partitions} partitions'])})"
+    facts.append(f"{topic.partitions} partitions")
+    yield f"{'  ' * depth}{kind} {topic.name}: {topic.record.__name__} ({', '.join(facts)})"
     if topic in path:  # a loop; it is printed above
         return
     for agent in app.readers(topic):

@@ -17,8 +17,8 @@ tables_of_task: ContextVar[dict[str, dict[Any, Any]]] = ContextVar("tables_of_ta
 class Table(MutableMapping[Any, V], Generic[V]):
     """A mapping from keys to values. A missing key gets ``default()`` when it is read, as in ``defaultdict``.
 
-    Inside an agent it is the running task's own: two partitions never see each other's keys. Use the topic's key as the table's
-    key, so that all events of a key meet the same value.
+    Inside an agent it is the running task's own: two partitions never see each other's keys. Use the topic's key as
+    the table's key, so that all events of a key meet the same value.
     """
 
     def __init__(self, name: str, default: Callable[[], V] | None = None) -> None:
@@ -29,7 +29,9 @@ class Table(MutableMapping[Any, V], Generic[V]):
         try:
             return tables_of_task.get().setdefault(self.name, {})
         except LookupError:
-            raise StreamprocError(f"table {self.name!r} was used outside an agent: its state belongs to a running task") from None
+            raise StreamprocError(
+                f"table {self.name!r} was used outside an agent: its state belongs to a running task"
+            ) from None
 
     def __getitem__(self, key: Any) -> V:
         state = self._state()

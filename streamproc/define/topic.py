@@ -74,14 +74,17 @@ class Topic:
         """Windows over this topic's events, per key, judged by event time.
 
         Args:
-            grace: how long after a window's end, in event time, its events may still come. Later ones go to the late output.
-            idle: after this long without an event, a partition's event time goes on by the clock, so that its last windows
-                close; None waits for ever, and makes results independent of the clock.
+            grace: how long after a window's end, in event time, its events may still come. Later ones go to the late
+                output.
+            idle: after this long without an event, a partition's event time goes on by the clock, so that its last
+                windows close; None waits for ever, and makes results independent of the clock.
 
         Raises:
             DefinitionError: the topic has no key.
         """
-        from streamproc.define.aggregation import Windowed  # the two know each other; definitions stay in files of their own
+        from streamproc.define.aggregation import (
+            Windowed,  # the two know each other; definitions stay in files of their own
+        )
 
         if self.key is None:
             raise DefinitionError(f"topic {self.name!r}: windows are per key, and it has none: declare it with key=")
@@ -91,7 +94,9 @@ class Topic:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Channel(Topic):
-    """A topic that WebSocket clients may subscribe to. ``cause`` names the field with the id of the event that caused a result."""
+    """A topic that WebSocket clients may subscribe to. ``cause`` names the field with the id of the event that caused
+    a result.
+    """
 
     cause: str | None = None
 

@@ -47,5 +47,7 @@ def hopping(size: Duration, step: Duration) -> Window:
     """
     size_ms, step_ms = milliseconds(size, "window size"), milliseconds(step, "window step")
     if not 0 < step_ms <= size_ms:
-        raise DefinitionError(f"hopping: expected 0 < step <= size; got size {written(size_ms)} and step {written(step_ms)}")
+        raise DefinitionError(
+            f"hopping: expected 0 < step <= size; got size {written(size_ms)} and step {written(step_ms)}"
+        )
     return Window(size_ms, step_ms)

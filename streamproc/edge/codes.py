@@ -1,6 +1,7 @@
 """Everything that can be wrong on a connection: error codes and close codes, one table each.
 
-Error codes 100 to 112 and the ranges of close codes are Centrifugo's, so that its clients understand them; 200 and up are ours.
+Error codes 100 to 112 and the ranges of close codes are Centrifugo's, so that its clients understand them; from 200 on
+they are ours.
 Close codes 3000 to 3499 ask the client to reconnect, 3500 to 3999 tell it not to. Codes below 3000 are RFC 6455's.
 Source: Centrifugo's documentation, "Client protocol codes".
 """
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 
 class ErrorCode(NamedTuple):
-    """What an error frame says. ``temporary``: the same request may succeed later; ``retry_after``: when, in seconds."""
+    """What an error frame says. ``temporary``: the same request may succeed later, in ``retry_after`` seconds."""
 
     code: int
     name: str
@@ -21,7 +22,7 @@ class ErrorCode(NamedTuple):
 
 
 class CloseCode(NamedTuple):
-    """Why a connection was closed. ``reconnect``: whether the client should come back; ``retry_after``: when, in seconds."""
+    """Why a connection was closed. ``reconnect``: whether to come back, in ``retry_after`` seconds."""
 
     code: int
     name: str

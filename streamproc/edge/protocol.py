@@ -125,10 +125,10 @@ class Error(ServerFrame, tag="error"):
 
     code: int
     message: str
+    temporary: bool
     id: str | None = None
     index: int | None = None
     field: str | None = None
-    temporary: bool = False
     retry_after: float | None = None
 
 
@@ -235,11 +235,11 @@ def error_of(
     code: ErrorCode, message: str = "", *, id: str | None = None, index: int | None = None, field: str | None = None
 ) -> Error:
     """An error frame with what the table advises."""
-    return Error(code.code, message or code.text, id, index, field or None, code.temporary, code.retry_after)
+    return Error(code.code, message or code.text, code.temporary, id, index, field or None, code.retry_after)
 
 
 def field_of(text: str) -> tuple[str, str]:
-    """From a message of msgspec: the field that it complains of, dotted, or empty; and the message without the place."""
+    """From a message of msgspec: the field it complains of, dotted, or empty; and the message without the place."""
     at, named = _AT.search(text), _NAMED.search(text)
     field = ".".join(part for part in (at[1] if at else "", named[2] if named else "") if part)
     return field, _AT.sub("", text)

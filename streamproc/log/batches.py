@@ -1,6 +1,7 @@
 """Kafka's record batches (message format v2): headers, bodies, records.
 
-Source: Kafka's documentation, "Message Format", https://kafka.apache.org/documentation/#recordbatch. All integers of the header are big-endian;
+Source: Kafka's documentation, "Message Format", https://kafka.apache.org/documentation/#recordbatch. All integers of
+    the header are big-endian;
 records use zig-zag varints.
 """
 
@@ -128,9 +129,13 @@ class RecordBatch:
                 timestamp = self.first_timestamp + time_delta if append_time is None else append_time
                 yield RawRecord(self.base_offset + offset_delta, timestamp, key, value, headers)
         except (IndexError, UnicodeDecodeError):
-            raise UndecodableRecord(f"batch at offset {self.base_offset}: malformed near byte {at} of {len(body)}") from None
+            raise UndecodableRecord(
+                f"batch at offset {self.base_offset}: malformed near byte {at} of {len(body)}"
+            ) from None
         if at != len(body):
-            raise UndecodableRecord(f"batch at offset {self.base_offset}: {len(body) - at} bytes left after its records")
+            raise UndecodableRecord(
+                f"batch at offset {self.base_offset}: {len(body) - at} bytes left after its records"
+            )
 
 
 def varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
@@ -179,7 +184,9 @@ def next_batch(buffer: memoryview, at: int, *, check_crc: bool = True) -> tuple[
     """
     if at + HEADER.size > len(buffer):
         return None
-    base, length, _, magic, crc, attributes, last_delta, first, last, producer, _, _, count = HEADER.unpack_from(buffer, at)
+    base, length, _, magic, crc, attributes, last_delta, first, last, producer, _, _, count = HEADER.unpack_from(
+        buffer, at
+    )
     end = at + OVERHEAD + length
     if length < HEADER.size - OVERHEAD and magic >= 2:
         raise UndecodableRecord(f"batch at offset {base}: length {length} is less than a header's")

@@ -123,12 +123,13 @@ class KafkaProducer:
         while self._outstanding:
             await self._change()
 
-    async def close(self) -> None:
+    async def close(self, timeout: float | None = None) -> None:
+        """Flushes and lets go. ``timeout`` overrides ``close_timeout``."""
         if self._closed:
             return
         self._closed = True
         try:
-            await asyncio.wait_for(self.flush(), self._close_timeout)
+            await asyncio.wait_for(self.flush(), self._close_timeout if timeout is None else timeout)
         except TimeoutError:
             self._lines.warn("CLOSE", f"{self._outstanding} records were not delivered in time, and are refused")
             await asyncio.to_thread(self._client.purge)

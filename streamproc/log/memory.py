@@ -145,7 +145,7 @@ class MemoryProducer:
         while self._queue:
             await self._change()
 
-    async def close(self) -> None:
+    async def close(self, timeout: float | None = None) -> None:
         if self._log.is_down:
             self.refuse(BrokerUnavailable("closed before the log had it"))
         await self.flush()

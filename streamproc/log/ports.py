@@ -102,11 +102,11 @@ class Admin(Protocol):
     async def ensure(self, topics: Sequence[TopicSpec]) -> None:
         """Creates those that are missing. Raises TopicError where one is there with fewer or more partitions."""
 
-    async def list(self) -> list[str]:
-        """Names of all topics that are not internal, sorted."""
-
     async def describe(self, names: Sequence[str]) -> list[TopicInfo]:
         """Raises TopicError for a name that is not there."""
+
+    async def list(self) -> Sequence[str]:
+        """Names of all topics that are not internal, sorted."""
 
     async def delete(self, names: Sequence[str]) -> None:
         """Raises TopicError for a name that is not there."""

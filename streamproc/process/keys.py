@@ -46,7 +46,8 @@ class KeyCodes:
 def _local_codes(column: pl.Series) -> tuple[Longs, Longs]:
     """Codes within one column, and the row where each code stands first, in order of first appearance."""
     if column.dtype == pl.String:
-        # A private set of categories: polars forgets a shared one when no Series uses it, and would start its codes anew.
+        # A private set of categories: polars forgets a shared one when no Series uses it, and would start its codes
+        # anew.
         physical = column.cast(pl.Categorical(pl.Categories.random())).to_physical().to_numpy().astype(np.int64)
         first = np.empty(int(physical.max()) + 1, np.int64)
         first[physical[::-1]] = np.arange(len(physical) - 1, -1, -1, dtype=np.int64)

@@ -1,7 +1,8 @@
 """Panes: the pieces that windows are sums of, as arrays of (pane, key).
 
-A pane is ``gcd(size, step)`` long. Only panes that hold events take memory: each has a slot, a row of every array; slot 0 holds nothing and stands for
-every pane without events. Values are added one by one in event order, so that float sums do not depend on how the events were cut into batches.
+A pane is ``gcd(size, step)`` long. Only panes that hold events take memory: each has a slot, a row of every array;
+slot 0 holds nothing and stands for every pane without events. Values are added one by one in event order, so that
+float sums do not depend on how the events were cut into batches.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ Op = Literal["n", "sum", "min", "max"]
 
 
 class Measure(NamedTuple):
-    """What is kept per pane and key: the count, sum, least or greatest of a field's values. ``n`` without a field counts rows."""
+    """What is kept per pane and key: the count, sum, least or greatest of a field's values. ``n`` without a field
+    counts rows.
+    """
 
     op: Op
     field: str | None
@@ -50,7 +53,7 @@ class Panes:
 
     def __init__(self, measures: list[Measure]) -> None:
         self.measures = [ROWS, *measures]
-        self._arrays = [np.full((1, 0), m.identity, m.dtype) for m in self.measures]
+        self._arrays: list[Array] = [np.full((1, 0), m.identity, m.dtype) for m in self.measures]
         self._slots: dict[int, int] = {}  # by pane number
         self._free: list[int] = []
 
@@ -74,13 +77,16 @@ class Panes:
         cells = self._slots_of(panes) * self.keys + codes
         for measure, array in zip(self.measures, self._arrays, strict=True):
             flat = array.reshape(-1)
-            at, data = cells, None
+            at: Longs = cells
+            data: Any = 1
             if measure.field is not None:
                 data, valid = values[measure.field]
                 if valid is not None:
                     at, data = cells[valid], data[valid]
             if measure.op == "n":
-                np.add(flat, np.bincount(at, minlength=len(flat)), out=flat) if len(at) * 8 > len(flat) else np.add.at(flat, at, 1)
+                np.add(flat, np.bincount(at, minlength=len(flat)), out=flat) if len(at) * 8 > len(flat) else np.add.at(
+                    flat, at, 1
+                )
             elif measure.op == "sum":
                 np.add.at(flat, at, data)
             elif measure.op == "min":
@@ -89,11 +95,13 @@ class Panes:
                 np.maximum.at(flat, at, data)
 
     def combine(self, first: Longs, count: int) -> list[Array]:
-        """For windows that begin at pane ``first[i]`` and are ``count`` panes long: each measure as an array [window, key]."""
+        """For windows that begin at pane ``first[i]`` and are ``count`` panes long: each measure as an array [window,
+        key].
+        """
         slots = np.array([[self._slots.get(p, 0) for p in range(f, f + count)] for f in first.tolist()], np.int64)
-        out = []
+        out: list[Array] = []
         for measure, array in zip(self.measures, self._arrays, strict=True):
-            total = array[slots[:, 0]]
+            total: Array = array[slots[:, 0]]
             for i in range(1, count):
                 part = array[slots[:, i]]
                 if measure.op in ("n", "sum"):
@@ -117,7 +125,7 @@ class Panes:
     def keep_codes(self, live: Longs) -> None:
         """Keeps only these codes' columns, in this order, and gives back free memory."""
         used = sorted(self._slots, key=self._slots.__getitem__)
-        rows = [0, *(self._slots[pane] for pane in used)]
+        rows = np.array([0, *(self._slots[pane] for pane in used)], np.int64)
         self._arrays = [np.ascontiguousarray(array[np.ix_(rows, live)]) for array in self._arrays]
         self._slots = {pane: slot for slot, pane in enumerate(used, 1)}
         self._free = []

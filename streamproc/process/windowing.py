@@ -1,7 +1,8 @@
 """Windows of one partition: which are open, what is late, what closes.
 
-Stream time is the highest event time seen. A window is closed once stream time reaches its end plus grace; its result is final and given once. An
-event is late for those of its windows that are closed when it comes, judged row by row inside a batch too.
+Stream time is the highest event time seen. A window is closed once stream time reaches its end plus grace; its result
+is final and given once. An event is late for those of its windows that are closed when it comes, judged row by row
+inside a batch too.
 """
 
 from __future__ import annotations
@@ -73,10 +74,9 @@ class WindowTask:
         """Takes a batch in; ``now`` is the clock, in milliseconds."""
         if not len(batch):
             return Closed([], None)
-        frame = batch.frame
-        times = frame[self._time].to_numpy() if self._time else batch.timestamps
-        codes = self._codes.codes(frame[self._key])
-        values = {m.field: _values(frame[m.field], m) for m in self._panes.measures if m.field}
+        times = batch[self._time].to_numpy() if self._time else batch.timestamps
+        codes = self._codes.codes(batch[self._key])
+        values = {m.field: _values(batch[m.field]) for m in self._panes.measures if m.field}
         before = np.iinfo(np.int64).min if self.stream_time is None else self.stream_time
         seen = np.maximum(np.maximum.accumulate(times), before)
         open_from = (seen - self._close_after) // self._step + 1
@@ -120,6 +120,7 @@ class WindowTask:
         results: list[pl.DataFrame],
     ) -> None:
         """Cuts the batch wherever a row is late for windows that have not been given out yet: they must not see it."""
+        assert self._closed_below is not None
         start, n = 0, len(panes)
         while start < n:
             ahead = np.flatnonzero((missed[start:] > 0) & (open_from[start:] > self._closed_below) & counted[start:])
@@ -128,12 +129,16 @@ class WindowTask:
                 self._close(int(open_from[start]), results)
                 continue
             rows = np.flatnonzero(counted[start:stop]) + start
-            part = {name: Values(v.data[rows], None if v.valid is None else v.valid[rows]) for name, v in values.items()}
+            part = {
+                name: Values(v.data[rows], None if v.valid is None else v.valid[rows]) for name, v in values.items()
+            }
             self._panes.add(panes[rows], codes[rows], len(self._codes), part)
             start = stop
 
     def _close(self, open_from: int, results: list[pl.DataFrame]) -> None:
-        """Gives out the windows below number ``open_from`` that hold events, and drops the panes that no open window needs."""
+        """Gives out the windows below number ``open_from`` that hold events, and drops the panes that no open window
+        needs.
+        """
         assert self._closed_below is not None
         if open_from <= self._closed_below:
             return
@@ -142,12 +147,13 @@ class WindowTask:
         stride, length = self._step // self._pane, self._panes_per_window
         low, high = -((length - 1 - live) // stride), live // stride
         numbers: set[int] = set()
-        for a, b in zip(np.maximum(low, self._closed_below).tolist(), np.minimum(high, open_from - 1).tolist(), strict=True):
+        for a, b in zip(
+            np.maximum(low, self._closed_below).tolist(), np.minimum(high, open_from - 1).tolist(), strict=True
+        ):
             numbers.update(range(a, b + 1))
         windows = np.array(sorted(numbers), np.int64)
         at_once = max(1, _CELLS // max(1, self._panes.keys))
-        for i in range(0, len(windows), at_once):
-            results.append(self._results(windows[i : i + at_once]))
+        results += [self._results(windows[i : i + at_once]) for i in range(0, len(windows), at_once)]
         self._panes.drop(live[high < open_from])
         self._closed_below = open_from
 
@@ -201,7 +207,7 @@ def _measures(definition: Aggregation) -> list[Measure]:
     return list(wanted)
 
 
-def _values(series: pl.Series, measure: Measure) -> Values:
+def _values(series: pl.Series) -> Values:
     if not series.null_count():
         return Values(series.to_numpy(), None)
     return Values(series.fill_null(0).to_numpy(), series.is_not_null().to_numpy())

@@ -1,15 +1,15 @@
 """Runs an agent's function over one partition.
 
-The function runs as an asyncio task and asks its stream for events; asking for the next one says that the last one is done, and only then do its results
-go out. So an event's results go out whole or not at all, and an event that raises costs nobody else anything: it becomes a dead letter, the function is
-started anew, and the next event is its first.
+The function runs as an asyncio task and asks its stream for events; asking for the next one says that the last one is
+done, and only then do its results go out. So an event's results go out whole or not at all, and an event that raises
+costs nobody else anything: it becomes a dead letter, the function is started anew, and the next event is its first.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from streamproc.batch import Batch
@@ -150,7 +150,7 @@ class AgentTask:
     async def _call(self) -> None:
         result = self.agent.function(Stream(self))
         if not hasattr(result, "__aiter__"):
-            await cast(Awaitable[None], result)
+            await result
             return
         generator = cast(AsyncIterator[Any], result)
         try:
@@ -166,7 +166,9 @@ class AgentTask:
             typed.records()  # a batch that is not the sink's type fails here, inside its event
             return typed
         if not isinstance(value, record):
-            raise TypeError(f"agent {self.agent.name!r} yielded {type(value).__name__}; its sink takes {record.__name__}")
+            raise TypeError(
+                f"agent {self.agent.name!r} yielded {type(value).__name__}; its sink takes {record.__name__}"
+            )
         return value
 
     async def _put_aside(self, error: Exception) -> None:

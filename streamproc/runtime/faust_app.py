@@ -15,7 +15,7 @@ from streamproc.runtime.runner import Runner
 from streamproc.runtime.transport.driver import BlockSchema
 from streamproc.settings import KafkaSettings
 
-_BUFFERED_BLOCKS = 8  # per agent: beyond that its partitions are not fetched
+_BUFFERED_BLOCKS = 2  # per agent: beyond that nothing is fetched, and what comes meanwhile makes bigger blocks
 
 
 def build(app: App, runners: Mapping[str, Runner], kafka: KafkaSettings, data_dir: Path, failed: Any) -> faust.App:
@@ -46,12 +46,12 @@ def build(app: App, runners: Mapping[str, Runner], kafka: KafkaSettings, data_di
     for name, runner in runners.items():
         _add_agent(faust_app, name, runner, failed)
 
-    @faust_app.on_partitions_assigned.connect(weak=False)
     async def keep_assigned(_: Any, assigned: set[TP], **__: Any) -> None:
         for runner in runners.values():
             topic = runner.definition.source.name
             await runner.keep(tp.partition for tp in assigned if tp.topic == topic)
 
+    faust_app.on_partitions_assigned.connect(keep_assigned, weak=False)
     for hook in app.faust_hooks:
         hook(faust_app)
     faust_app.finalize()

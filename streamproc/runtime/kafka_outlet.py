@@ -1,10 +1,13 @@
-"""Results to Kafka, each tied to the block that it came from: a block is not finished before Kafka has all of its results."""
+"""Results to Kafka, each tied to the block that it came from: a block is not finished before Kafka has all of its
+results.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+from prometheus_client import Counter
 
 from streamproc.avro.codec import Codec
 from streamproc.define.app import App
@@ -41,9 +44,14 @@ class KafkaOutlet:
         self.block: Block | None = None  # in work; None between blocks, when only the clock moves
         self._app, self._stage = app, stage
         self._codecs, self._producer, self._metrics, self._failed = codecs, producer, metrics, failed
+        self._delivered: dict[str, Counter] = {}
 
     async def send(
-        self, topic: Topic, records: Sequence[Record], timestamps: Sequence[int], headers: Sequence[Headers] | None = None
+        self,
+        topic: Topic,
+        records: Sequence[Record],
+        timestamps: Sequence[int],
+        headers: Sequence[Headers] | None = None,
     ) -> None:
         """Encodes and sends. A record that does not fit its schema becomes a dead letter."""
         codec = self._codecs[topic.name]
@@ -60,13 +68,15 @@ class KafkaOutlet:
         """Sends a dead letter, tied to its block like any result: it is not lost either."""
         if record is not None and letter.topic is not None:
             topic = self._app.topics[letter.topic]
-            letter = msgspec.structs.replace(letter, key=topic.key_of(record), value=self._codecs[topic.name].encode(record))
+            letter = msgspec.structs.replace(
+                letter, key=topic.key_of(record), value=self._codecs[topic.name].encode(record)
+            )
         self._metrics.dead_letters.labels(letter.stage, letter.reason).inc()
         sink = self._app.dead_letters
         await self._send(sink, None, self._codecs[sink.name].encode(letter), letter.time, ())
 
     async def _send(self, topic: Topic, key: bytes | None, value: bytes, timestamp: int, headers: Headers) -> None:
-        done = self._tied(topic)
+        done = self._tied(self._done_counter(topic.name))
         while True:
             try:
                 self._producer.send(topic.name, value, key=key, timestamp=timestamp, headers=headers, done=done)
@@ -74,17 +84,20 @@ class KafkaOutlet:
             except QueueFull:
                 await self._producer.room()
 
-    def _tied(self, topic: Topic) -> Callable[[Delivery], None]:
+    def _done_counter(self, topic: str) -> Counter:
+        counter = self._delivered.get(topic)
+        if counter is None:
+            counter = self._delivered[topic] = self._metrics.results.labels(topic)
+        return counter
+
+    def _tied(self, delivered: Counter) -> Callable[[Delivery], None]:
         block = self.block
         if block is not None:
             block.hold()
-        self._metrics.in_flight.inc()
-        delivered = self._metrics.results.labels(topic.name)
 
         def done(delivery: Delivery) -> None:
-            self._metrics.in_flight.dec()
             if delivery.error is not None:
-                self._failed(StreamprocError(f"Kafka refused a result for {topic.name!r}: {delivery.error}"))
+                self._failed(StreamprocError(f"Kafka refused a result of {self._stage!r}: {delivery.error}"))
                 return
             delivered.inc()
             if block is not None:

@@ -17,16 +17,23 @@ class WorkerMetrics:
         self.blocks = self._counter("blocks", "Blocks (fetches of one partition) taken in.", "topic")
         self.bytes = self._counter("bytes", "Bytes of record batches taken in, as compressed in Kafka.", "topic")
         self.rows = self._counter("rows", "Rows decoded, by path: block, row, tombstone or bad.", "topic", "path")
-        self.late = self._counter("late_events", "Events that came after the close of at least one of their windows.", "agent")
+        self.late = self._counter(
+            "late_events", "Events that came after the close of at least one of their windows.", "agent"
+        )
         self.dead_letters = self._counter("dead_letters", "Records put aside.", "stage", "reason")
         self.decode = self._histogram("decode_seconds", "Time to decode one block.", "topic")
-        self.processing = self._histogram("processing_seconds", "Time an agent or aggregation took for one block.", "agent")
-        self.latency = self._histogram("latency_seconds", "From an event's intake to its result handed to Kafka.", "agent")
+        self.processing = self._histogram(
+            "processing_seconds", "Time an agent or aggregation took for one block.", "agent"
+        )
+        self.latency = self._histogram(
+            "latency_seconds", "From an event's intake to its result handed to Kafka.", "agent"
+        )
         self.lag = self._gauge("lag_records", "Records in the topic that are not finished yet.", "topic", "partition")
-        self.watermark = self._gauge("watermark_seconds", "Stream time: the highest event time seen.", "agent", "partition")
+        self.watermark = self._gauge(
+            "watermark_seconds", "Stream time: the highest event time seen.", "agent", "partition"
+        )
         self.open_panes = self._gauge("open_panes", "Panes of windows that are held in memory.", "agent", "partition")
         self.keys = self._gauge("keys", "Keys that windows hold in memory.", "agent", "partition")
-        self.in_flight = self._gauge("results_in_flight", "Results sent and not acknowledged yet.")
         self.tasks = self._gauge("tasks", "Tasks (an agent over one partition) that have state here.", "agent")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -20,7 +20,11 @@ class Outlet(Protocol):
     """Takes results and dead letters. Waits while there is no room."""
 
     async def send(
-        self, topic: Topic, records: Sequence[Record], timestamps: Sequence[int], headers: Sequence[Headers] | None = None
+        self,
+        topic: Topic,
+        records: Sequence[Record],
+        timestamps: Sequence[int],
+        headers: Sequence[Headers] | None = None,
     ) -> None:
         """Sends records to a topic. ``timestamps`` are those of the events that caused them."""
 

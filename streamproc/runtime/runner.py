@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from streamproc.avro.blocks import BlockDecoder, Decoded
@@ -59,21 +60,28 @@ class TopicReader:
         metrics.decode.labels(topic).observe(time.perf_counter() - began)
         metrics.blocks.labels(topic).inc()
         metrics.bytes.labels(topic).inc(block.size)
-        counts = {"block": decoded.block_rows, "row": decoded.row_rows, "tombstone": decoded.tombstones, "bad": len(decoded.bad)}
+        counts = {
+            "block": decoded.block_rows,
+            "row": decoded.row_rows,
+            "tombstone": decoded.tombstones,
+            "bad": len(decoded.bad),
+        }
         for path, count in counts.items():
             if count:
                 metrics.rows.labels(topic, path).inc(count)
         return decoded
 
     def _lend_all_columns(self, block: Block, decoded: Decoded) -> None:
-        """Lets each batch of some columns fetch its other columns, should somebody ask for its records (late ones are)."""
+        """Lets each batch of some columns fetch its other columns, should somebody ask for its records (late ones
+        are).
+        """
 
         def whole(index: int) -> Batch:
             again = self._whole.decode(block.partition, block.fetched.parts, block.fetched.first_offset)
             return again.batches[index]
 
         for index, batch in enumerate(decoded.batches):
-            batch.lend(lambda index=index: whole(index))
+            batch.lend(partial(whole, index))
 
 
 class Runner:
@@ -85,7 +93,12 @@ class Runner:
     """
 
     def __init__(
-        self, definition: Agent | Aggregation, reader: TopicReader, outlet: KafkaOutlet, metrics: WorkerMetrics, clock: Clock
+        self,
+        definition: Agent | Aggregation,
+        reader: TopicReader,
+        outlet: KafkaOutlet,
+        metrics: WorkerMetrics,
+        clock: Clock,
     ) -> None:
         self.definition = definition
         self._reader, self._outlet, self._metrics, self._clock = reader, outlet, metrics, clock

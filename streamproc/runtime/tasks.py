@@ -77,4 +77,3 @@ def task_for(definition: Agent | Aggregation, outlet: Outlet, clock: Clock) -> T
 def needed_columns(definition: Agent | Aggregation) -> frozenset[str] | None:
     """The fields that a definition reads, or None for all."""
     return WindowTask(definition).columns if isinstance(definition, Aggregation) else None
-

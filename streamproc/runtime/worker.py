@@ -117,7 +117,9 @@ class Worker:
     def fail(self, error: BaseException) -> None:
         """Something that cannot be mended here: a fresh start from the committed offsets can."""
         if self._failure is None:
-            wrapped = error if isinstance(error, StreamprocError) else StreamprocError(f"{type(error).__name__}: {error}")
+            wrapped = (
+                error if isinstance(error, StreamprocError) else StreamprocError(f"{type(error).__name__}: {error}")
+            )
             wrapped.__cause__ = error if wrapped is not error else error.__cause__
             self._failure = wrapped
             self.ready = False
@@ -157,7 +159,10 @@ class Worker:
         return found
 
     def _make_runners(self, codecs: dict[str, Codec]) -> dict[str, Runner]:
-        readers = {topic: TopicReader(topic.name, codecs[topic.name], self._columns(topic), self.metrics) for topic in self._sources()}
+        readers = {
+            topic: TopicReader(topic.name, codecs[topic.name], self._columns(topic), self.metrics)
+            for topic in self._sources()
+        }
         assert self._producer is not None
         runners = {}
         for name, definition in self.app.agents.items():
@@ -197,4 +202,3 @@ class Worker:
             position = at if at is not None else consumer._committed_offset.get(tp) or 0
             if end is not None:
                 self.metrics.lag.labels(tp.topic, str(tp.partition)).set(max(0, end - position))
-

@@ -76,7 +76,8 @@ def fetch(lock: Lock, on_progress: OnProgress | None = None) -> list[Path]:
     paths = [folder / jar.filename for jar in lock.jars]
     if all(map(_there, paths, lock.jars)):
         return paths
-    with exclusive(folder):
+    with exclusive(cache_dir(lock)):
+        folder.mkdir(exist_ok=True)
         missing = [jar for path, jar in zip(paths, lock.jars, strict=True) if not _there(path, jar)]
         if missing:
             _fetch_missing(missing, folder, f"fetching Apache Kafka {lock.kafka}", on_progress)

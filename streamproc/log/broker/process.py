@@ -15,7 +15,7 @@ from streamproc.log.broker.jars import OnProgress, Progress, fetch
 from streamproc.log.broker.java import find_java
 from streamproc.log.broker.jvm import KAFKA, command
 from streamproc.log.broker.locked import Lock
-from streamproc.log.broker.node import Node, PortTaken
+from streamproc.log.broker.node import Node, PortTaken, relevant, tail
 from streamproc.log.broker.prepare import prepare
 from streamproc.log.broker.storage import lay_out, temporary
 from streamproc.settings import KafkaSettings
@@ -124,6 +124,10 @@ class EmbeddedBroker:
         """Stops it if it runs, and starts it again at the same address with the same data."""
         self._halt()
         return self.start()
+
+    def last_words(self) -> list[str]:
+        """The last lines of its log that tell of errors."""
+        return relevant(tail(self.log_file))
 
     def __enter__(self) -> EmbeddedBroker:
         return self.start()

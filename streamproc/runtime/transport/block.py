@@ -10,7 +10,9 @@ Part = RecordBatch | Sequence[RawRecord]
 
 
 class Fetched:
-    """The record batches that one fetch brought of one partition, from ``first_offset`` on. Batches of formats before v2 come as records."""
+    """The record batches that one fetch brought of one partition, from ``first_offset`` on. Batches of formats before
+    v2 come as records.
+    """
 
     __slots__ = ("first_offset", "next_offset", "parts")
 
@@ -21,11 +23,15 @@ class Fetched:
 
 
 class Block:
-    """A fetch on its way through the agents. It is finished when every holder has let go; then its offsets may be committed."""
+    """A fetch on its way through the agents. It is finished when every holder has let go; then its offsets may be
+    committed.
+    """
 
     __slots__ = ("_finished", "_holders", "fetched", "partition", "shared", "topic")
 
-    def __init__(self, topic: str, partition: int, fetched: Fetched, holders: int, finished: Callable[[], None]) -> None:
+    def __init__(
+        self, topic: str, partition: int, fetched: Fetched, holders: int, finished: Callable[[], None]
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self.fetched = fetched
@@ -53,7 +59,10 @@ class Block:
     @property
     def size(self) -> int:
         """Its size on the wire, in bytes."""
-        return sum(part.size if isinstance(part, RecordBatch) else sum(len(r.value or b"") for r in part) for part in self.fetched.parts)
+        return sum(
+            part.size if isinstance(part, RecordBatch) else sum(len(r.value or b"") for r in part)
+            for part in self.fetched.parts
+        )
 
     def __repr__(self) -> str:
         return f"Block({self.topic}[{self.partition}] {self.fetched.first_offset}..{self.fetched.next_offset - 1})"

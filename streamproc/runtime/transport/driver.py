@@ -1,7 +1,8 @@
 """Faust's aiokafka driver, subclassed: consumer, conductor and transport that carry blocks.
 
-A Faust topic gets blocks when its schema is :class:`BlockSchema`; every other topic works as under Faust's own driver, event by event. A Kafka topic may be
-read both ways at once. Faust keeps agents, assignment and rebalancing; which offsets may be committed is ours: the longest finished prefix.
+A Faust topic gets blocks when its schema is :class:`BlockSchema`; every other topic works as under Faust's own
+driver, event by event. A Kafka topic may be read both ways at once. Faust keeps agents, assignment and rebalancing;
+which offsets may be committed is ours: the longest finished prefix.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from streamproc.runtime.transport.block import Block, Fetched
 from streamproc.runtime.transport.fetch import give_blocks
 from streamproc.runtime.transport.ledger import Ledger
 
+_FETCH_WAIT_MS = 50
+
 
 class BlockSchema(FaustSchema):  # type: ignore[misc]
     """Marks a Faust topic whose events are blocks: ``app.topic("readings", schema=BlockSchema())``."""
@@ -37,7 +40,9 @@ def wants_blocks(channel: Any) -> bool:
 
 
 class BlockScheduler:
-    """Gives Faust one item per partition and fetch for blocks, and every record for the rest, in Faust's place of a ``ConsumerScheduler``."""
+    """Gives Faust one item per partition and fetch for blocks, and every record for the rest, in Faust's place of a
+    ``ConsumerScheduler``.
+    """
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
@@ -65,6 +70,14 @@ def records_of(fetched: Fetched) -> Iterator[RawRecord]:
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Runs aiokafka's consumer, with a fetcher that gives blocks."""
 
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # While a fetch waits for data, aiokafka asks the same broker for nothing else: a partition that was not in
+        # the request (its last data was not taken yet) waits as long. Faust's 1.5 s would be the worst case of every
+        # event.
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
+        return consumer
+
     async def on_start(self) -> None:
         await super().on_start()
         give_blocks(self._ensure_consumer(), self.consumer.block_topics)
@@ -78,6 +91,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.ledger = Ledger()
         self.scheduler = BlockScheduler(self)
         self._plain_positions: dict[TP, int] = {}
+
+    def on_buffer_full(self, tp: TP) -> None:
+        # Faust would leave the partition out of its next fetches, and then miss for up to a second that there is room
+        # again. An agent's buffer is shared by all its partitions, so a full one holds up the fetching by itself: the
+        # conductor waits.
+        if not self.block_readers(tp):
+            super().on_buffer_full(tp)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -207,4 +227,3 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
     Consumer = Consumer
     Conductor = Conductor
-

@@ -1,7 +1,8 @@
 """aiokafka's fetcher, giving whole record batches for the topics that want blocks, and records for all others.
 
-aiokafka builds a ``PartitionRecords`` for every partition of a fetch response; its iterator is the only place that makes an object per record. Here that
-class gets a twin that yields one :class:`Fetched` in its stead. Checksums, aborted transactions, control batches and positions are treated as there.
+aiokafka builds a ``PartitionRecords`` for every partition of a fetch response; its iterator is the only place that
+makes an object per record. Here that class gets a twin that yields one :class:`Fetched` in its stead. Checksums,
+aborted transactions, control batches and positions are treated as there.
 """
 
 from __future__ import annotations
@@ -96,9 +97,7 @@ class BlockRecords:
             if found is None:
                 return
             batch, at = found
-            if self._skipped(batch, aborted_producers):
-                self.next_fetch_offset = max(batch.next_offset, self.next_fetch_offset)
-            elif batch.count == 0:  # compacted away
+            if self._skipped(batch, aborted_producers) or batch.count == 0:
                 self.next_fetch_offset = max(batch.next_offset, self.next_fetch_offset)
             else:
                 yield batch

@@ -41,7 +41,7 @@ class Ledger:
         return len(self._entries.get(partition, ()))
 
     def clear(self, partition: Hashable | None = None) -> None:
-        """Forgets a partition, or all: its blocks will come again. Blocks of before that still finish change nothing."""
+        """Forgets a partition, or all: its blocks will come again. Those that still finish change nothing."""
         for at in [partition] if partition is not None else list(self._entries):
             self._entries.pop(at, None)
             self._positions.pop(at, None)

@@ -21,9 +21,7 @@ def test_a_listener_brings_its_properties():
     config = BrokerConfig(Path("/data"), 1, 2, listeners=(Listener("LOCKED", 3, "SSL", {"ssl.client.auth": "none"}),))
     properties = server_properties(config)
     assert properties["advertised.listeners"] == "PLAINTEXT://127.0.0.1:1,LOCKED://127.0.0.1:3"
-    assert (
-        properties["listener.security.protocol.map"] == "PLAINTEXT:PLAINTEXT,LOCKED:SSL,CONTROLLER:PLAINTEXT"
-    )
+    assert properties["listener.security.protocol.map"] == "PLAINTEXT:PLAINTEXT,LOCKED:SSL,CONTROLLER:PLAINTEXT"
     assert properties["listener.name.locked.ssl.client.auth"] == "none"
 
 

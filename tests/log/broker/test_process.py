@@ -152,7 +152,7 @@ def test_a_refused_property_is_told_with_the_log():
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BrokerStartError, match="data folder .* cannot be written"):
+    with pytest.raises(BrokerStartError, match=r"data folder .* cannot be written"):
         EmbeddedBroker(data_dir=tmp_path / "file").start()
 
 

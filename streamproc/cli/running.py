@@ -1,0 +1,75 @@
+"""What commands that stay up share: one way to be told to stop, and one way to show how a start goes."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamproc.log.broker import Progress
+
+
+@contextlib.contextmanager
+def until_stopped() -> Iterator[threading.Event]:
+    """Within it, Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread, the first time only.
+
+    The event is set then. What is to be tidied up afterwards is not disturbed by the impatient's second Ctrl-C.
+    """
+    stopped = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        if not stopped.is_set():
+            stopped.set()
+            raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class StartProgress:
+    """Shows a start on stderr: a moving bar on a terminal, a line per stage elsewhere. Call it with each Progress."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._live: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> StartProgress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn
+            from rich.progress import Progress as Bars
+
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+            self._live = Bars(*columns, console=Console(stderr=True), transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        if self._live:
+            self._move(progress)
+        elif progress.stage != self._stage:
+            size = f", {progress.total_bytes / 1e6:.0f} MB" if progress.total_bytes else ""
+            print(f"{progress.stage}{size} …", file=sys.stderr, flush=True)
+        self._stage = progress.stage
+
+    def _move(self, progress: Progress) -> None:
+        if progress.stage != self._stage:
+            if self._task is not None:
+                self._live.remove_task(self._task)
+            self._task = self._live.add_task(progress.stage, total=progress.total_bytes or None)
+        self._live.update(self._task, completed=progress.done_bytes)

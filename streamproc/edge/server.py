@@ -1,0 +1,322 @@
+"""The gateway: serves WebSocket connections, and gives what they say to the edges that are plugged in."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, NegotiationError, PayloadTooBig
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from streamproc.avro.ports import Registry
+from streamproc.define.app import App
+from streamproc.edge import codes, protocol, wire
+from streamproc.edge.connection import Connection, Door, SocketLink
+from streamproc.edge.deadletters import DeadLetters
+from streamproc.edge.keepalive import Heard, Keepalive
+from streamproc.edge.limits import Limits
+from streamproc.edge.metrics import GatewayMetrics
+from streamproc.edge.ports import Context, Edge, Half, Log
+from streamproc.edge.session import INGEST, Refuse, Reply, Session
+from streamproc.errors import SettingsError
+
+logger = logging.getLogger("streamproc.edge")
+GROUP = "streamproc.edge"
+_BURST = 64  # frames of one connection before the others get their turn
+_NOT_WEBSOCKET = (
+    "This is a WebSocket endpoint: connect with a WebSocket client and the subprotocol {}.\n"
+    "Metrics and health are on the gateway's admin port.\n"
+)
+
+
+def installed() -> list[Callable[[Context], Edge]]:
+    """The edges of the installed packages, by name."""
+    return [point.load() for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)]
+
+
+class Gateway:
+    """One gateway process: both edges on one connection, over one producer.
+
+    Args:
+        log: makes the producer and the tails, e.g. ``KafkaLog(settings)``.
+        port: 0 takes a free one; :attr:`port` tells which.
+        edges: what to plug in; by default what is installed under the entry points ``streamproc.edge``.
+        serve_options: further arguments of ``websockets.serve``, such as ``ssl`` or ``reuse_port``.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        log: Log,
+        registry: Registry,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        limits: Limits | None = None,
+        edges: Sequence[Callable[[Context], Edge]] | None = None,
+        metrics: GatewayMetrics | None = None,
+        serve_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.app = app
+        self.host = host
+        self.port = port
+        self.limits = limits or Limits()
+        self.metrics = metrics or GatewayMetrics()
+        self.node = secrets.token_hex(4)
+        self._log = log
+        self._registry = registry
+        self._makers = edges
+        self._options = dict(serve_options or {})
+        self._door = Door(self.limits, self.metrics)
+        self._keepalive = Keepalive(self.limits, self._ping, self._silent)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._edges: dict[str, Edge] = {}
+        self._sessions: dict[Connection, SocketLink] = {}
+        self._server: Server | None = None
+        self._producer: Any = None
+        self._draining = False
+        self._patience: float | None = None
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"ws{'s' if self._options.get('ssl') else ''}://{host}:{self.port}"
+
+    def problems(self) -> dict[str, str]:
+        """What keeps the gateway from serving at the moment, by name; empty when it is ready."""
+        if self._server is None or self._draining:
+            return {"gateway": "draining" if self._draining else "not started"}
+        found = {"producer": self._producer.problem} if self._producer.problem else {}
+        for edge in self._edges.values():
+            found |= edge.problems()
+        return found
+
+    def ailing(self) -> dict[str, str]:
+        """What only a new process can cure."""
+        fatal = None if self._producer is None else self._producer.fatal
+        return {"producer": fatal} if fatal else {}
+
+    async def start(self) -> None:
+        """Takes connections when it returns. Kafka need not be there yet.
+
+        Raises:
+            SettingsError: the port is in use, or no edge is installed.
+        """
+        makers = installed() if self._makers is None else self._makers
+        if not makers:
+            raise SettingsError(f"gateway: no edges: nothing is installed under the entry points {GROUP!r}")
+        self._producer = self._log.producer()
+        try:
+            self._dead_letters = DeadLetters(self.app, self._registry, self._producer, self.metrics)
+            context = Context(
+                self.app,
+                self._registry,
+                self._log,
+                self._producer,
+                self._dead_letters,
+                self.metrics,
+                self.limits,
+                self.node,
+            )
+            for make in makers:
+                edge = make(context)
+                self._edges[edge.name] = edge
+                await edge.start()
+            self._server = await self._listen()
+        except BaseException:
+            await self._release()
+            raise
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.metrics.up.set(1)
+        self._spawn(self._tick())
+        logger.info("gateway of app %r listens on %s (%s)", self.app.name, self.url, ", ".join(self._edges))
+
+    async def stop(self) -> None:
+        """Takes no more connections, tells the clients, waits for what is in flight, and closes with 3001."""
+        server, self._draining = self._server, True
+        if server is None:
+            return
+        self.metrics.up.set(0)
+        server.close(close_connections=False)
+        drain_ms = int(self.limits.drain * 1000)
+        for link in list(self._sessions.values()):
+            link.send(protocol.Drain(drain_ms, 1000))
+        drained = asyncio.gather(*(edge.drain() for edge in self._edges.values()))
+        try:
+            await asyncio.wait_for(drained, self.limits.drain)
+        except TimeoutError:
+            logger.warning("gateway: not everything was acknowledged within %g s", self.limits.drain)
+            self._patience = 0.0
+        await asyncio.gather(*(self._close(connection, codes.SHUTDOWN) for connection in list(self._sessions)))
+        await server.wait_closed()
+        self._server = None
+        await self._release()
+
+    async def _release(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for edge in self._edges.values():
+            await edge.stop()
+        self._edges.clear()
+        await self._producer.close(self._patience)
+
+    # The listening socket and the handshake.
+
+    async def _listen(self) -> Server:
+        limits = self.limits
+        try:
+            return await serve(
+                self._serve,
+                self.host,
+                self.port,
+                create_connection=partial(Connection, self._door),  # type: ignore[arg-type]
+                process_request=self._request,
+                select_subprotocol=_subprotocol,
+                compression=None,
+                max_size=limits.message,
+                max_queue=limits.inbound,
+                write_limit=limits.write_buffer,
+                open_timeout=limits.open_timeout,
+                close_timeout=5,
+                ping_interval=None,
+                server_header="streamproc",
+                logger=_quiet_logger(),
+                **self._options,
+            )
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+                raise
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+            raise SettingsError(f"gateway: port {self.port} on {self.host} {why}; choose another, or 0") from None
+
+    def _request(self, connection: ServerConnection, request: Request) -> Response | None:
+        response = None
+        if "websocket" not in request.headers.get("Upgrade", "").lower():
+            response = connection.respond(426, _NOT_WEBSOCKET.format(protocol.SUBPROTOCOL))
+            response.headers["Upgrade"] = "websocket"
+        elif self._door.full:
+            response = connection.respond(503, f"{self.limits.connections} connections are open: try again later.\n")
+            response.headers["Retry-After"] = "1"
+        if response is not None:
+            self.metrics.refused.labels(str(response.status_code)).inc()
+        return response
+
+    # One connection.
+
+    async def _serve(self, socket: ServerConnection) -> None:
+        assert isinstance(socket, Connection)
+        session = Session(secrets.token_hex(8), self.node, self.limits, self._edges)
+        link = SocketLink(socket, session.id, self.limits, self.metrics)
+        halves = {name: edge.open(link) for name, edge in self._edges.items()}
+        self._sessions[socket] = link
+        self.metrics.accepted.inc()
+        self.metrics.connections += 1
+        socket.on_writable = partial(_each_writable, tuple(halves.values()))
+        socket.on_lost = partial(self._lost, socket, tuple(halves.values()))
+        try:
+            await self._read(socket, session, link, halves)
+        except ConnectionClosed:
+            if isinstance(socket.protocol.parser_exc, PayloadTooBig):
+                self._too_big(link, str(socket.protocol.parser_exc))
+
+    async def _read(self, socket: Connection, session: Session, link: SocketLink, halves: Mapping[str, Half]) -> None:
+        frames = 0
+        while True:
+            data = await socket.recv(decode=False)
+            self.metrics.frames_in += 1
+            self.metrics.bytes_in += len(data)
+            wait = self._take(data, session, link, halves)
+            if wait is not None:
+                await wait
+            if socket.paused:  # it does not read our answers, so we do not read its questions
+                self.metrics.paused.labels("unread").inc()
+                await socket.drain()
+            frames += 1
+            if frames % _BURST == 0:
+                await asyncio.sleep(0)
+
+    def _take(
+        self, data: bytes, session: Session, link: SocketLink, halves: Mapping[str, Half]
+    ) -> Awaitable[None] | None:
+        try:
+            step = session.receive(data, int(time.time() * 1000))
+            if isinstance(step, Reply):
+                link.send(step.frame)
+            elif isinstance(step, Refuse):
+                link.send(step.error)
+                if step.publishing:
+                    self._dead_letters.put(
+                        INGEST, "malformed", step.error.message, rate=link.rate, session=session.id, value=data
+                    )
+            else:
+                return halves[step.edge].receive(step.frame, len(data))
+        except Exception:
+            logger.exception("gateway: a frame could not be handled; the connection goes on")
+            link.send(protocol.error_of(codes.INTERNAL))
+        return None
+
+    def _lost(self, socket: Connection, halves: Sequence[Half]) -> None:
+        if self._sessions.pop(socket, None) is not None:
+            self.metrics.connections -= 1
+        for half in halves:
+            half.close()
+
+    def _too_big(self, link: SocketLink, text: str) -> None:
+        self.metrics.closed.labels(codes.TOO_BIG.code).inc()
+        self._dead_letters.put(INGEST, "oversized", text, rate=link.rate, session=link.session)
+
+    async def _close(self, socket: Connection, why: codes.CloseCode) -> None:
+        self.metrics.closed.labels(why.code).inc()
+        await socket.close(why.code, why.text)
+
+    # Silence.
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._keepalive.interval)
+            self._keepalive.tick(list(self._sessions))
+
+    def _ping(self, heard: Heard) -> None:
+        assert isinstance(heard, Connection)
+        if heard.open:
+            heard.transport.write(wire.PING)
+
+    def _silent(self, heard: Heard) -> None:
+        assert isinstance(heard, Connection)
+        heard.cut(codes.NO_PONG)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """The native dialect for who asks for it or for nothing; the others are told what there is."""
+    if not offered:
+        return None
+    if protocol.SUBPROTOCOL in offered:
+        return Subprotocol(protocol.SUBPROTOCOL)
+    raise NegotiationError(f"subprotocols offered: {', '.join(offered)}; this gateway speaks {protocol.SUBPROTOCOL}")
+
+
+def _each_writable(halves: Sequence[Half]) -> None:
+    for half in halves:
+        half.writable()
+
+
+def _quiet_logger() -> logging.Logger:
+    """websockets logs every connection, and every broken handshake with a traceback: a port scan would flood."""
+    quiet = logging.getLogger("streamproc.edge.websockets")
+    quiet.setLevel(logging.ERROR)
+    return quiet

@@ -1,0 +1,184 @@
+"""Looks after topics on Kafka, by confluent-kafka's admin client."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka.admin import (
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from streamproc.errors import TopicError
+from streamproc.log.kafka_call import Caller, checked, topic_errors
+from streamproc.log.ports import TopicInfo, TopicSpec
+from streamproc.settings import KafkaSettings
+
+Result = TypeVar("Result")
+
+
+class KafkaAdmin:
+    """Of the port :class:`streamproc.log.ports.Admin`. Its calls run on a thread, one at a time.
+
+    Every call raises BrokerUnavailable where the cluster does not answer within ``timeout`` seconds, and at once where
+    it refuses the credentials.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, timeout: float = 5.0) -> None:
+        self.settings = settings
+        self.timeout = timeout
+        self._caller: Caller | None = None
+        self._one = asyncio.Lock()
+
+    async def ensure(self, topics: Sequence[TopicSpec]) -> None:
+        """Creates those that are missing, and gives those that are there the config that is asked for.
+
+        The replication of a topic that is there is left alone.
+
+        Raises:
+            TopicError: one is there with fewer or more partitions (nothing was changed then), or is refused by Kafka.
+        """
+        await self._call(lambda caller: _ensure(caller, topics))
+
+    async def list(self) -> list[str]:
+        return await self._call(lambda caller: sorted(name for name in caller.metadata().topics if not _internal(name)))
+
+    async def describe(self, names: Sequence[str]) -> builtins.list[TopicInfo]:
+        return await self._call(lambda caller: _describe(caller, names))
+
+    async def delete(self, names: Sequence[str]) -> None:
+        await self._call(lambda caller: _delete(caller, names))
+
+    async def close(self) -> None:
+        async with self._one:
+            self._caller = None  # librdkafka's handle goes with the last reference
+
+    async def _call(self, function: Callable[[Caller], Result]) -> Result:
+        async with self._one:
+            return await asyncio.to_thread(self._run, function)
+
+    def _run(self, function: Callable[[Caller], Result]) -> Result:
+        if self._caller is None:
+            self._caller = Caller(self.settings, self.timeout)
+        return function(self._caller)
+
+
+def _internal(name: str) -> bool:
+    return name.startswith("__")
+
+
+def _ensure(caller: Caller, topics: Sequence[TopicSpec]) -> None:
+    wanted = {spec.name: spec for spec in topics}
+    _check_partitions(caller, wanted)
+    there = caller.metadata().topics
+    missing = [spec for name, spec in wanted.items() if name not in there]
+    if missing:
+        new = [NewTopic(x.name, x.partitions, x.replication, config=dict(x.config)) for x in missing]
+        made = caller.results(caller.client.create_topics(new, operation_timeout=caller.timeout))
+        # Somebody else may have made one meanwhile; its partitions are checked below.
+        topic_errors({name: result for name, result in made.items() if not _exists_already(result)}, "creating")
+        _wait(caller, lambda found: all(_has_leaders(found.get(spec.name)) for spec in missing))
+        _check_partitions(caller, wanted)
+    _alter(caller, [spec for spec in wanted.values() if spec.config and spec not in missing])
+
+
+def _exists_already(result: Any) -> bool:
+    return isinstance(result, KafkaError) and result.code() == KafkaError.TOPIC_ALREADY_EXISTS
+
+
+def _check_partitions(caller: Caller, wanted: dict[str, TopicSpec]) -> None:
+    there = caller.metadata().topics
+    differing = [
+        f"topic {name!r} has {len(there[name].partitions)} partitions; expected {spec.partitions}"
+        for name, spec in wanted.items()
+        if name in there and len(there[name].partitions) != spec.partitions
+    ]
+    if differing:
+        raise TopicError(f"{', '.join(differing)}: delete the topic, or ask for the partitions that it has")
+
+
+def _alter(caller: Caller, specs: Sequence[TopicSpec]) -> None:
+    configs = _configs(caller, [spec.name for spec in specs])
+    resources = []
+    for spec in specs:
+        changed = {k: v for k, v in spec.config.items() if configs[spec.name].get(k) != v}
+        if changed:
+            entries = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in changed.items()]
+            resources.append(ConfigResource(ResourceType.TOPIC, spec.name, incremental_configs=entries))
+    if resources:
+        altered = caller.results(caller.client.incremental_alter_configs(resources))
+        topic_errors({resource.name: result for resource, result in altered.items()}, "setting the config")
+
+
+def _describe(caller: Caller, names: Sequence[str]) -> list[TopicInfo]:
+    there = caller.metadata().topics
+    _known(names, there)
+    begin, end = (_offsets(caller, names, there, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+    configs = _configs(caller, names)
+    infos = []
+    for name in names:
+        partitions = sorted(there[name].partitions)
+        copies = min((len(there[name].partitions[p].replicas) for p in partitions), default=0)
+        first, last = (tuple(of[name, p] for p in partitions) for of in (begin, end))
+        infos.append(TopicInfo(name, len(partitions), copies, first, last, configs[name]))
+    return infos
+
+
+def _offsets(caller: Caller, names: Sequence[str], there: Any, spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    asked = {TopicPartition(name, partition): spec for name in names for partition in there[name].partitions}
+    futures = caller.client.list_offsets(asked) if asked else {}
+    results = caller.results(futures)
+    for _ in checked(results):
+        pass
+    return {(tp.topic, tp.partition): result.offset for tp, result in results.items()}
+
+
+def _configs(caller: Caller, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What is set on each topic itself, without the broker's defaults."""
+    if not names:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    results = caller.results(caller.client.describe_configs(resources))
+    own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+    return {
+        resource.name: {key: entry.value for key, entry in config.items() if entry.source == own}
+        for resource, config in zip(results, checked(results), strict=True)
+    }
+
+
+def _delete(caller: Caller, names: Sequence[str]) -> None:
+    if not names:
+        return
+    _known(names, caller.metadata().topics)
+    deleted = caller.results(caller.client.delete_topics(builtins.list(names), operation_timeout=caller.timeout))
+    topic_errors(deleted, "deleting")
+    _wait(caller, lambda found: not any(name in found for name in names))
+
+
+def _known(names: Sequence[str], there: Any) -> None:
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        raise TopicError(f"no topic {', '.join(map(repr, unknown))} on this broker")
+
+
+def _has_leaders(topic: Any) -> bool:
+    return topic is not None and bool(topic.partitions) and all(p.leader >= 0 for p in topic.partitions.values())
+
+
+def _wait(caller: Caller, done: Callable[[Any], bool]) -> None:
+    """Kafka answers before all brokers know: waits until the metadata say so, too."""
+    deadline = time.monotonic() + caller.timeout
+    while not done(caller.metadata().topics):
+        if time.monotonic() > deadline:
+            raise TopicError(f"Kafka did it, but its metadata did not show it within {caller.timeout:g} s")
+        time.sleep(0.02)
