@@ -51,8 +51,8 @@ class AdminServer:
         """Raises SettingsError where the port cannot be had."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", lambda request: _report(self._healthy()))
-        app.router.add_get("/readyz", lambda request: _report(self._ready()))
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         try:
@@ -71,8 +71,14 @@ class AdminServer:
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _report(self._healthy())
 
-async def _report(problems: Mapping[str, str] | None) -> web.Response:
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _report(self._ready())
+
+
+def _report(problems: Mapping[str, str] | None) -> web.Response:
     if not problems:
         return web.Response(text="ok\n")
     return web.Response(status=503, text="".join(f"{name}: {text}\n" for name, text in sorted(problems.items())))

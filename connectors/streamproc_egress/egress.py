@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
-from streamproc.edge.ports import Context, Link
+from streamproc.edge.ports import Context, GatewayTail, Link
 from streamproc_egress.hub import Hub
 from streamproc_egress.tail import Feed
 from streamproc_egress.writer import Subscriber
@@ -29,7 +28,7 @@ class Egress:
         self._context = context
         self._hub = Hub(context.app.channels, context.limits.frame)
         self._feed = Feed(context, self._hub)
-        self._tail: Any = None
+        self._tail: GatewayTail | None = None
         self._task: asyncio.Task[None] | None = None
         self._positioned = False
         self._failed: str | None = None
@@ -39,7 +38,7 @@ class Egress:
             self._positioned = True
             return
         self._tail = self._context.log.tail(list(self._context.app.channels))
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="egress")
+        self._task = asyncio.get_running_loop().create_task(self._run(self._tail), name="egress")
         try:
             await asyncio.wait_for(self._tail.ready(), _PATIENCE)
             self._positioned = True
@@ -68,11 +67,11 @@ class Egress:
             await asyncio.wait([self._task], timeout=_PATIENCE)
             self._task.cancel()
 
-    async def _run(self) -> None:
-        ready = asyncio.ensure_future(self._tail.ready())
+    async def _run(self, tail: GatewayTail) -> None:
+        ready = asyncio.ensure_future(tail.ready())
         ready.add_done_callback(self._ready)
         try:
-            async for batch in self._tail:
+            async for batch in tail:
                 await self._feed.follow(batch)
         except Exception as error:
             self._failed = f"{type(error).__name__}: {error}"

@@ -92,7 +92,7 @@ class Intake:
             value, raw = given[option], getattr(found, f"f{number}")
             if value is None:
                 continue
-            if raw is UNSET or bytes(raw) == b"null":
+            if raw is UNSET:
                 missing[field] = value
             elif (said := msgspec.json.decode(raw)) != value:
                 raise InvalidRecord(f"{option}: the frame says {value!r}, the data's {field!r} says {said!r}", option)

@@ -23,8 +23,17 @@ INTERRUPTED = 130
 
 #: The nouns, as ``--help`` lists them. ``streamproc.cli.<noun>`` has a Typer named ``app``; it is imported when used.
 NOUNS = {
+    "dev": "Run a whole system in this terminal: broker, gateway and worker.",
+    "demo": "Run the Shuttle topology on all its readings, and account for every one.",
+    "worker": "Run a topology's agents.",
+    "gateway": "Serve a topology's topics and channels over WebSocket.",
     "broker": "Run an Apache Kafka on this machine.",
+    "describe": "Print a topology.",
     "topics": "List, create, describe and delete topics.",
+    "agents": "List a topology's agents and how far behind they are.",
+    "publish": "Publish events through a gateway.",
+    "tail": "Print a channel's results as they come.",
+    "replay": "Publish a data set or a file at a chosen rate.",
 }
 
 

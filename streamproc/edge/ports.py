@@ -14,17 +14,41 @@ from streamproc.edge.limits import Limits
 from streamproc.edge.metrics import GatewayMetrics
 from streamproc.edge.protocol import ServerFrame
 from streamproc.edge.rate import Rate
-from streamproc.log.ports import Producer
+from streamproc.log.ports import Producer, Tail
+
+
+class GatewayProducer(Producer, Protocol):
+    """A producer that tells how it is."""
+
+    @property
+    def fatal(self) -> str | None:
+        """Why it will never deliver again, if so."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why records do not get through at the moment, if so."""
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Flushes for at most ``timeout`` seconds, and lets go."""
+
+
+class GatewayTail(Tail, Protocol):
+    """A tail that tells how it is."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why records do not come at the moment, if so."""
+
+    async def ready(self) -> None:
+        """Returns when every record sent from now on will be seen."""
 
 
 class Log(Protocol):
     """Makes producers and tails: ``MemoryLog``, ``KafkaLog``."""
 
-    def producer(self) -> Any:
-        """A :class:`~streamproc.log.ports.Producer` with ``fatal`` and ``problem``."""
+    def producer(self) -> GatewayProducer: ...
 
-    def tail(self, topics: Sequence[str]) -> Any:
-        """A :class:`~streamproc.log.ports.Tail` with ``ready()`` and ``problem``."""
+    def tail(self, topics: Sequence[str]) -> GatewayTail: ...
 
 
 @dataclass(frozen=True, slots=True)

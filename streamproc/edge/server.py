@@ -25,7 +25,7 @@ from streamproc.edge.deadletters import DeadLetters
 from streamproc.edge.keepalive import Heard, Keepalive
 from streamproc.edge.limits import Limits
 from streamproc.edge.metrics import GatewayMetrics
-from streamproc.edge.ports import Context, Edge, Half, Log
+from streamproc.edge.ports import Context, Edge, GatewayProducer, Half, Log
 from streamproc.edge.session import INGEST, Refuse, Reply, Session
 from streamproc.errors import SettingsError
 
@@ -82,7 +82,7 @@ class Gateway:
         self._edges: dict[str, Edge] = {}
         self._sessions: dict[Connection, SocketLink] = {}
         self._server: Server | None = None
-        self._producer: Any = None
+        self._producer: GatewayProducer | None = None
         self._draining = False
         self._patience: float | None = None
 
@@ -93,9 +93,10 @@ class Gateway:
 
     def problems(self) -> dict[str, str]:
         """What keeps the gateway from serving at the moment, by name; empty when it is ready."""
-        if self._server is None or self._draining:
+        if self._server is None or self._producer is None or self._draining:
             return {"gateway": "draining" if self._draining else "not started"}
-        found = {"producer": self._producer.problem} if self._producer.problem else {}
+        problem = self._producer.problem
+        found = {} if problem is None else {"producer": problem}
         for edge in self._edges.values():
             found |= edge.problems()
         return found
@@ -168,7 +169,8 @@ class Gateway:
         for edge in self._edges.values():
             await edge.stop()
         self._edges.clear()
-        await self._producer.close(self._patience)
+        if self._producer is not None:
+            await self._producer.close(self._patience)
 
     # The listening socket and the handshake.
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -58,6 +58,10 @@ class KafkaAdmin:
 
     async def delete(self, names: Sequence[str]) -> None:
         await self._call(lambda caller: _delete(caller, names))
+
+    async def lag(self, group: str, topics: Sequence[str]) -> dict[str, int]:
+        """By topic, how many records lie behind the offsets that a consumer group has committed."""
+        return await self._call(lambda caller: _lag(caller, group, topics))
 
     async def close(self) -> None:
         async with self._one:
@@ -154,6 +158,21 @@ def _configs(caller: Caller, names: Sequence[str]) -> dict[str, dict[str, str]]:
         resource.name: {key: entry.value for key, entry in config.items() if entry.source == own}
         for resource, config in zip(results, checked(results), strict=True)
     }
+
+
+def _lag(caller: Caller, group: str, topics: Sequence[str]) -> dict[str, int]:
+    there = caller.metadata().topics
+    _known(topics, there)
+    begin, end = (_offsets(caller, topics, there, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+    asked = [TopicPartition(topic, partition) for topic, partition in end]
+    request = [ConsumerGroupTopicPartitions(group, asked)] if asked else []
+    results = caller.results(caller.client.list_consumer_group_offsets(request) if request else {})
+    behind = dict.fromkeys(topics, 0)
+    for found in checked(results):
+        for tp in found.topic_partitions:
+            at = tp.offset if tp.offset >= 0 else begin[tp.topic, tp.partition]
+            behind[tp.topic] += max(0, end[tp.topic, tp.partition] - at)
+    return behind
 
 
 def _delete(caller: Caller, names: Sequence[str]) -> None:

@@ -120,6 +120,10 @@ class MemoryProducer:
         self._scheduled = False
         self._waiters: list[asyncio.Future[None]] = []
 
+    @property
+    def problem(self) -> str | None:
+        return "down" if self._log.is_down else None
+
     def send(
         self,
         topic: str,
@@ -200,6 +204,10 @@ class MemoryTail:
         self._event = asyncio.Event()
         # A partition that is not there yet is read from its first record: all of them are new.
         self._next = {topic: [len(p) for p in log.topics.get(topic, [])] for topic in topics}
+
+    @property
+    def problem(self) -> str | None:
+        return "down" if self._log.is_down else None
 
     async def ready(self) -> None:
         """Returns when every record sent from now on will be seen."""

@@ -21,12 +21,12 @@ from streamproc.define.topic import Topic
 from streamproc.errors import StreamprocError
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.kafka_producer import KafkaProducer
-from streamproc.log.ports import TopicSpec
 from streamproc.runtime import faust_app
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.runner import Runner, TopicReader
 from streamproc.runtime.tasks import needed_columns
+from streamproc.runtime.topics import topic_specs
 from streamproc.settings import KafkaSettings
 
 _TICK = 0.2  # seconds between looks at idle partitions and gauges
@@ -36,11 +36,6 @@ _log = logging.getLogger("streamproc.worker")
 
 def now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def topic_specs(app: App, replication: int = 1) -> list[TopicSpec]:
-    """The topics that a topology needs."""
-    return [TopicSpec(t.name, t.partitions, replication, dict(t.config)) for t in app.topics.values()]
 
 
 class Worker:

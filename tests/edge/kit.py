@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -107,6 +107,13 @@ class Client:
             return frame
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Returns when it holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110  what is waited for happens in many places
+            await asyncio.sleep(0.005)
+
+
 def matches(frame: dict[str, Any], op: str, where: dict[str, Any]) -> bool:
     return frame["op"] == op and all(frame.get(name) == value for name, value in where.items())
 
@@ -138,14 +145,14 @@ class World:
 
     async def dead(self, count: int = 1) -> list[DeadLetter]:
         """The dead letters, once there are so many."""
-        async with asyncio.timeout(PATIENCE):
-            while len(found := self.records(self.app.dead_letters.name)) < count:
-                await asyncio.sleep(0.005)
-        return found
+        await until(lambda: len(self.records(self.app.dead_letters.name)) >= count)
+        return self.records(self.app.dead_letters.name)
 
 
 @contextlib.asynccontextmanager
-async def world(log: Any = None, *, limits: Limits | None = None, app: App | None = None, **more: Any) -> AsyncIterator[World]:
+async def world(
+    log: Any = None, *, limits: Limits | None = None, app: App | None = None, **more: Any
+) -> AsyncIterator[World]:
     """A gateway that runs, over a log in memory unless another is given."""
     app = app or make_app()
     log = log or MemoryLog(*specs(app))

@@ -18,17 +18,11 @@ from streamproc.edge.limits import Limits
 from streamproc.edge.server import Gateway
 from streamproc.errors import SettingsError
 from streamproc.log.memory import MemoryLog
-from tests.edge.kit import EDGES, PATIENCE, Note, make_app, specs, tick, world
+from tests.edge.kit import EDGES, PATIENCE, Note, make_app, specs, tick, until, world
 
 
 def metric(gateway: Gateway, name: str, **labels: str) -> float:
     return gateway.metrics.registry.get_sample_value(f"streamproc_gateway_{name}", labels) or 0.0
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def http(gateway: Gateway, request: bytes) -> str:
@@ -51,7 +45,9 @@ async def test_a_plain_http_request_is_told_what_this_is() -> None:
 
 async def test_the_subprotocol_is_the_native_one_or_none() -> None:
     async with world() as there:
-        async with connect(there.gateway.url, subprotocols=[Subprotocol("x"), Subprotocol("streamproc.v1.json")]) as one:
+        async with connect(
+            there.gateway.url, subprotocols=[Subprotocol("x"), Subprotocol("streamproc.v1.json")]
+        ) as one:
             assert one.subprotocol == "streamproc.v1.json"
         async with connect(there.gateway.url) as other:
             assert other.subprotocol is None
@@ -75,7 +71,9 @@ async def test_connections_over_the_cap_are_refused_and_places_come_free() -> No
             assert (await client.ask(op="ping"))["op"] == "pong"
 
 
-async def test_sockets_far_over_the_cap_get_a_short_answer_before_any_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sockets_far_over_the_cap_get_a_short_answer_before_any_handshake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("streamproc.edge.connection.HANDSHAKES", 1)
     async with world(limits=Limits(connections=1)) as there:
         held = [await asyncio.open_connection(there.gateway.host, there.gateway.port) for _ in range(2)]

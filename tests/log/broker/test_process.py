@@ -183,7 +183,10 @@ def test_dies_with_its_parent(tmp_path, kept):
             pid, folder = parent.stdout.readline().split()
         finally:
             parent.kill()
-    assert gone(int(pid))
+    ended = gone(int(pid))
+    if not ended:
+        os.kill(int(pid), signal.SIGKILL)
+    assert ended
     for _ in range(100):
         if kept or not Path(folder).exists():
             break

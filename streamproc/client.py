@@ -1,0 +1,279 @@
+"""A WebSocket client of the gateway: publish events, subscribe to channels. Speaks the native dialect
+(``docs/protocol.md``).
+
+::
+
+    async with Client("ws://127.0.0.1:8000") as client:
+        async with client.subscribe("scores") as scores:
+            ack = await client.publish("readings", "id-1", {"unit": "a", …})
+            async for message in scores: …
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from streamproc.errors import StreamprocError
+
+SUBPROTOCOL = "streamproc.v1.json"
+_WINDOW = 1000  # events on their way at most, per client
+_QUEUE = 1 << 14  # frames of a subscription that nobody has asked for yet; beyond that the socket is not read
+
+
+class Ack(NamedTuple):
+    """Where Kafka has an event."""
+
+    id: str
+    partition: int
+    offset: int
+
+
+class Message(NamedTuple):
+    """One result. ``cause`` is the id of the event that caused it; ``timestamp`` when that was taken in, in
+    milliseconds.
+    """
+
+    key: str | None
+    partition: int
+    offset: int
+    timestamp: int
+    data: msgspec.Raw
+    cause: str | None
+
+
+class Gap(NamedTuple):
+    """So many results were left out, and why."""
+
+    lost: int
+    reason: str
+
+
+class Refused(StreamprocError):
+    """The gateway refused a request. ``temporary`` says whether trying again may help."""
+
+    def __init__(self, code: int, message: str, temporary: bool, field: str | None = None) -> None:
+        self.code, self.message, self.temporary, self.field = code, message, temporary, field
+        super().__init__(f"{message} (code {code})")
+
+
+class Disconnected(StreamprocError):
+    """There is no connection, or it was lost: what had no ack may or may not be in Kafka."""
+
+    exit_code = 3
+
+
+class _Msg(msgspec.Struct):
+    o: int
+    p: int
+    ts: int
+    d: msgspec.Raw
+    k: str | None = None
+    cid: str | None = None
+
+
+class _Frame(msgspec.Struct):
+    """Any frame from the gateway; which fields count depends on ``op``."""
+
+    op: str
+    id: str | None = None
+    sid: int = 0
+    acks: list[tuple[str, int, int]] = []
+    msgs: list[_Msg] = []
+    code: int = 0
+    message: str = ""
+    temporary: bool = False
+    field: str | None = None
+    lost: int = 0
+    reason: str = ""
+
+
+_decode = msgspec.json.Decoder(_Frame).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Subscription:
+    """Results of one channel, in the order of each partition. Entering it subscribes, leaving it unsubscribes."""
+
+    def __init__(self, client: Client, channel: str) -> None:
+        self.channel = channel
+        self._client = client
+        self._queue: asyncio.Queue[_Frame | Exception] = asyncio.Queue(_QUEUE)
+        self._sid = 0
+
+    async def __aenter__(self) -> Subscription:
+        self._sid = await self._client._subscribe(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client._unsubscribe(self._sid)
+
+    def __aiter__(self) -> AsyncIterator[Message | Gap]:
+        return self._messages()
+
+    def _end(self, error: Exception) -> None:
+        if self._queue.full():
+            self._queue.get_nowait()
+        self._queue.put_nowait(error)
+
+    async def _messages(self) -> AsyncIterator[Message | Gap]:
+        while True:
+            frame = await self._queue.get()
+            if isinstance(frame, Exception):
+                raise frame
+            if frame.op == "gap":
+                yield Gap(frame.lost, frame.reason)
+            for m in frame.msgs:
+                yield Message(m.k, m.p, m.o, m.ts, m.d, m.cid)
+
+
+class Client:
+    """One connection to a gateway.
+
+    Args:
+        url: ``ws://`` or ``wss://`` and the gateway's address.
+        name: shown to the gateway.
+        window: how many events may be on their way; :meth:`send` waits beyond that.
+    """
+
+    def __init__(self, url: str, *, name: str = "streamproc-client", window: int = _WINDOW) -> None:
+        self.url, self.name = url, name
+        self._window = asyncio.Semaphore(window)
+        self._acks: dict[str, asyncio.Future[Ack]] = {}
+        self._replies: dict[str, asyncio.Future[_Frame]] = {}
+        self._subscriptions: dict[int, Subscription] = {}
+        self._opening: dict[str, Subscription] = {}
+        self._socket: ClientConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._requests = 0
+
+    async def __aenter__(self) -> Client:
+        """Connects. Raises Disconnected."""
+        try:
+            self._socket = await connect(
+                self.url,
+                subprotocols=[SUBPROTOCOL],
+                compression=None,
+                max_size=None,
+                ping_interval=None,
+                proxy=None,  # type: ignore[list-item]
+            )
+        except (OSError, InvalidHandshake, TimeoutError) as error:
+            raise Disconnected(f"no gateway at {self.url}: {error}") from None
+        await self._socket.send(_encode({"op": "hello", "client": self.name, "version": 1}), text=True)
+        self._reader = asyncio.create_task(self._read(self._socket), name=f"{self.name} reader")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._socket is not None:
+            await self._socket.close()
+        if self._reader is not None:
+            self._reader.cancel()  # it may be waiting for a subscription that nobody reads
+            await asyncio.wait([self._reader])
+
+    async def publish(self, topic: str, id: str, data: Any, *, key: str | None = None) -> Ack:
+        """Publishes one event and waits until Kafka has it.
+
+        Args:
+            id: the event's, unique among those on their way.
+            data: its fields; anything that msgspec can write as JSON.
+
+        Raises:
+            Refused: the gateway did not take it.
+            Disconnected: the connection was lost before the ack came.
+        """
+        return await (await self.send(topic, id, data, key=key))
+
+    async def send(self, topic: str, id: str, data: Any, *, key: str | None = None) -> asyncio.Future[Ack]:
+        """As :meth:`publish`, but returns once it is sent; the future has the ack. Waits while the window is full."""
+        await self._window.acquire()
+        future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda _: self._window.release())
+        self._acks[id] = future
+        frame = {"op": "publish", "topic": topic, "id": id, "data": data}
+        await self._send(frame if key is None else {**frame, "key": key})
+        return future
+
+    def subscribe(self, channel: str) -> Subscription:
+        """The results of a channel from now on."""
+        return Subscription(self, channel)
+
+    async def _subscribe(self, subscription: Subscription) -> int:
+        reply = self._request()
+        self._opening[reply[0]] = subscription
+        await self._send({"op": "subscribe", "id": reply[0], "ch": subscription.channel})
+        return (await reply[1]).sid
+
+    async def _unsubscribe(self, sid: int) -> None:
+        if self._subscriptions.pop(sid, None) is not None and self._reader is not None and not self._reader.done():
+            id, reply = self._request()
+            await self._send({"op": "unsubscribe", "id": id, "sid": sid})
+            await reply
+
+    def _request(self) -> tuple[str, asyncio.Future[_Frame]]:
+        self._requests += 1
+        id = f"r{self._requests}"
+        future: asyncio.Future[_Frame] = asyncio.get_running_loop().create_future()
+        self._replies[id] = future
+        return id, future
+
+    async def _send(self, frame: dict[str, Any]) -> None:
+        assert self._socket is not None, "use: async with Client(…) as client"
+        try:
+            await self._socket.send(_encode(frame), text=True)
+        except ConnectionClosed as closed:
+            raise self._lost(closed) from None
+
+    async def _read(self, socket: ClientConnection) -> None:
+        closed: Exception = Disconnected("the connection was closed")
+        try:
+            while True:
+                await self._take(_decode(await socket.recv(decode=False)))
+        except ConnectionClosed as error:
+            closed = self._lost(error)
+        finally:
+            for future in (*self._acks.values(), *self._replies.values()):
+                if not future.done():
+                    future.set_exception(closed)
+                    future.exception()  # seen: nobody may be waiting
+            for subscription in self._subscriptions.values():
+                subscription._end(closed)
+
+    async def _take(self, frame: _Frame) -> None:
+        if frame.op == "ack":
+            for id, partition, offset in frame.acks:
+                future = self._acks.pop(id, None)
+                if future is not None and not future.done():
+                    future.set_result(Ack(id, partition, offset))
+        elif frame.op in ("batch", "gap"):
+            subscription = self._subscriptions.get(frame.sid)
+            if subscription is not None:
+                await subscription._queue.put(frame)
+        elif frame.op in ("subscribed", "unsubscribed"):
+            if frame.op == "subscribed" and (opening := self._opening.pop(frame.id or "", None)):
+                self._subscriptions[frame.sid] = opening
+            if reply := self._replies.pop(frame.id or "", None):
+                reply.set_result(frame)
+        elif frame.op == "error":
+            self._refuse(frame)
+
+    def _refuse(self, frame: _Frame) -> None:
+        refused = Refused(frame.code, frame.message, frame.temporary, frame.field)
+        waiting = self._acks.pop(frame.id or "", None) or self._replies.pop(frame.id or "", None)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(refused)
+
+    def _lost(self, closed: ConnectionClosed) -> Disconnected:
+        why = f"{closed.rcvd.code} {closed.rcvd.reason}".strip() if closed.rcvd else "the connection broke"
+        return Disconnected(f"{self.url}: closed: {why}")
+
+
+__all__ = ["Ack", "Client", "Disconnected", "Gap", "Message", "Refused", "Subscription"]
