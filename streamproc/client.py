@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
 
 from streamproc.errors import StreamprocError
 
@@ -158,11 +159,11 @@ class Client:
         try:
             self._socket = await connect(
                 self.url,
-                subprotocols=[SUBPROTOCOL],
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
                 compression=None,
                 max_size=None,
                 ping_interval=None,
-                proxy=None,  # type: ignore[list-item]
+                proxy=None,
             )
         except (OSError, InvalidHandshake, TimeoutError) as error:
             raise Disconnected(f"no gateway at {self.url}: {error}") from None
@@ -267,7 +268,9 @@ class Client:
 
     def _refuse(self, frame: _Frame) -> None:
         refused = Refused(frame.code, frame.message, frame.temporary, frame.field)
-        waiting = self._acks.pop(frame.id or "", None) or self._replies.pop(frame.id or "", None)
+        waiting: asyncio.Future[Any] | None = self._acks.pop(frame.id or "", None) or self._replies.pop(
+            frame.id or "", None
+        )
         if waiting is not None and not waiting.done():
             waiting.set_exception(refused)
 

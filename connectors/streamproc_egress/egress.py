@@ -11,7 +11,7 @@ from streamproc_egress.tail import Feed
 from streamproc_egress.writer import Subscriber
 
 logger = logging.getLogger("streamproc.egress")
-_PATIENCE = 5.0  # seconds that the start waits for the log; without it the gateway starts all the same
+_PATIENCE = 3.0  # seconds that the start waits for the log; without it the gateway starts all the same
 
 
 class Egress:

@@ -25,7 +25,7 @@ class Item(NamedTuple):
 
 
 def message(source: Message, data: bytes, cause: object, caused: bool) -> bytes:
-    """One result: ``k`` key, ``p`` partition, ``o`` offset, ``ts`` the log's time, ``d`` data, ``cid`` the cause's id."""
+    """One result: ``k`` key, ``p`` and ``o`` its place, ``ts`` the log's time, ``d`` data, ``cid`` the cause's id."""
     key = b"null" if source.key is None else _json(source.key.decode(errors="replace"))
     head = b'{"k":%b,"p":%d,"o":%d,"ts":%d,"d":%b' % (key, source.partition, source.offset, source.timestamp, data)
     return b'%b,"cid":%b}' % (head, _json(cause)) if caused else head + b"}"

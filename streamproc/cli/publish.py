@@ -6,6 +6,7 @@ import asyncio
 import sys
 import uuid
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -63,7 +64,7 @@ async def _publish(url: str, topic: str, events: Iterable[str], id_field: str | 
             data = _parsed(text, number)
             id = str(data[id_field]) if id_field and id_field in data else uuid.uuid4().hex
             future = await client.send(topic, id, data)
-            future.add_done_callback(lambda done, id=id: told(done, id))
+            future.add_done_callback(partial(told, id=id))
             acks.append(future)
         for error in await asyncio.gather(*acks, return_exceptions=True):
             if isinstance(error, BaseException) and not isinstance(error, Refused):

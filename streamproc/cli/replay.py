@@ -40,7 +40,7 @@ async def _replay(
     from streamproc.demo.datasets import open_dataset
     from streamproc.demo.publish import publish
 
-    events = open_dataset(dataset, uuid.uuid4().hex[:8], int(time.time() * 1000), id_field)
+    events = open_dataset(dataset, uuid.uuid4().hex[:8], id_field)
     async with Client(url, name="streamproc-replay") as client:
         began = time.perf_counter()
         done = await publish(client, topic, itertools.islice(events, limit or None), rate)

@@ -76,7 +76,7 @@ async def _until_told(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
 async def _watch_parent(told: asyncio.Event) -> None:
     parent = os.environ.get(PARENT)
-    while parent is not None and os.getppid() == int(parent):
+    while parent is not None and os.getppid() == int(parent):  # noqa: ASYNC110  nobody tells a child of its parent's death
         await asyncio.sleep(0.5)
     if parent is not None:
         told.set()

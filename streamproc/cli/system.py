@@ -170,5 +170,5 @@ class System:
         return StreamprocError(f"the {child.name} ended with code {child.process.returncode}\n{said}")
 
     async def _broker_ended(self) -> None:
-        while self.broker is None or self.broker.pid is not None:
+        while self.broker is None or self.broker.pid is not None:  # noqa: ASYNC110  it is watched, not awaited
             await asyncio.sleep(0.5)

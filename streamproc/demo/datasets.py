@@ -10,33 +10,33 @@ from typing import Any, NamedTuple
 from streamproc.errors import SettingsError
 
 UNITS = 8
-_STEP_MS = 100  # event time between two readings of the replay
 
 
 class Reading(NamedTuple):
-    """One event: its id, its fields, and the label where the data set has one."""
+    """One event: its id, its fields, its label where the data set has one, and the field to be set to the time of
+    sending.
+    """
 
     id: str
     data: dict[str, Any]
-    label: int | None
+    label: int | None = None
+    time: str | None = None
 
 
-def shuttle(run: str, start_ms: int) -> Iterator[Reading]:
+def shuttle(run: str) -> Iterator[Reading]:
     """NASA's Shuttle readings from River's copy: 49,097 of nine sensors, 3,511 labelled anomalous.
 
-    Dealt out to eight units in turn, each reading a tenth of a second after the last. The labels are for who judges the
-    scores; they are not in the events.
+    Dealt out to eight units in turn. ``ts`` is left to who publishes: when it is sent. The labels are for who judges
+    the scores; they are not in the events.
 
     Args:
         run: put before each id, so that two replays do not meet.
-        start_ms: the first reading's time, in milliseconds since the epoch.
     """
     from river import datasets
 
     for i, (features, label) in enumerate(datasets.Shuttle()):
         sensors = {f"s{n}": float(features[f"f{n}"]) for n in range(1, 10)}
-        data = {"unit": f"unit-{i % UNITS}", "ts": start_ms + i * _STEP_MS, **sensors}
-        yield Reading(f"{run}-{i}", data, int(label))
+        yield Reading(f"{run}-{i}", {"unit": f"unit-{i % UNITS}", **sensors}, int(label), "ts")
 
 
 def json_lines(path: Path, run: str, id_field: str | None) -> Iterator[Reading]:
@@ -49,13 +49,13 @@ def json_lines(path: Path, run: str, id_field: str | None) -> Iterator[Reading]:
                 raise SettingsError(f"{path}:{number}: not JSON: {error}") from None
             if not isinstance(data, dict):
                 raise SettingsError(f"{path}:{number}: expected a JSON object")
-            yield Reading(str(data[id_field]) if id_field in data else f"{run}-{number}", data, None)
+            yield Reading(str(data[id_field]) if id_field in data else f"{run}-{number}", data)
 
 
-def open_dataset(name: str, run: str, start_ms: int, id_field: str | None = None) -> Iterator[Reading]:
+def open_dataset(name: str, run: str, id_field: str | None = None) -> Iterator[Reading]:
     """``shuttle``, or a path to a file of JSON lines. Raises SettingsError for anything else."""
     if name == "shuttle":
-        return shuttle(run, start_ms)
+        return shuttle(run)
     if Path(name).is_file():
         return json_lines(Path(name), run, id_field)
     raise SettingsError(f"no data set {name!r}: expected shuttle, or a file of JSON objects, one a line")

@@ -54,6 +54,8 @@ async def publish(
             ahead = began + (account.sent - first) / rate - time.perf_counter()
             if ahead > 0.001:
                 await asyncio.sleep(ahead)
+        if reading.time is not None:
+            reading.data[reading.time] = int(time.time() * 1000)
         account.sent_at[reading.id] = time.perf_counter()
         if reading.label is not None:
             account.labels[reading.id] = reading.label

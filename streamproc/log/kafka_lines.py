@@ -12,8 +12,8 @@ from streamproc.errors import BrokerError, BrokerUnavailable, TopicError
 
 logger = logging.getLogger("streamproc.log.kafka")
 
-#: Said by librdkafka at each try to connect, while this module says it once per outage.
-_CONNECTING = frozenset({"FAIL", "ERROR", "GETPID", "MAXPOLL"})
+#: Said by librdkafka at each try to connect, or as news of no consequence; an outage is said once, by this module.
+_CHATTER = frozenset({"FAIL", "ERROR", "GETPID", "METADATAUPDATE"})
 _UNAVAILABLE = frozenset(
     {
         KafkaError._MSG_TIMED_OUT,
@@ -72,7 +72,7 @@ class Lines:
 
     def log(self, level: int, _format: str, facility: str, _client: str, text: str) -> None:
         """One of librdkafka's lines, as confluent-kafka hands it over."""
-        if facility in _CONNECTING:
+        if facility in _CHATTER:
             logger.debug("%s: %s: %s", self._who, facility, text)
         else:
             self.warn(facility, text, min(level, logging.WARNING))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +16,7 @@ from streamproc.log.kafka_lines import Lines
 from streamproc.log.ports import Message
 from streamproc.settings import KafkaSettings
 
+logger = logging.getLogger("streamproc.log.kafka")
 _BATCH = 500  # records per handoff
 _HANDOFFS = 8  # handoffs that wait for the loop before polling stops
 _METADATA_TIMEOUT = 2.0
@@ -148,7 +150,8 @@ class KafkaTail:
             try:
                 ends.append(TopicPartition(partition.topic, partition.partition, future.result().offset))
             except KafkaException as error:
-                self._lines.warn(f"end of {partition.topic!r}", error.args[0].str())
+                # A topic that was just made has no leader for a moment; asked again until it has.
+                logger.debug("end of %s/%d: %s", partition.topic, partition.partition, error.args[0].str())
         return ends
 
     def _note_missing(self, topic: str, missing: bool) -> None:
@@ -188,5 +191,6 @@ class KafkaTail:
         return Message(topic, partition, offset, raw.timestamp()[1], raw.key(), raw.value(), headers)
 
     def _arrive(self, batch: list[Message]) -> None:
+        self._lines.alive()
         self._batches.append(batch)
         self._arrival.set()

@@ -167,7 +167,7 @@ async def test_a_full_queue_says_so_and_has_room_again(twin: Twin, topic: str) -
     else:
         from streamproc.log.kafka import KafkaProducer
 
-        producer = KafkaProducer(twin.log.settings, max_messages=10, linger_ms=1000)
+        producer = KafkaProducer(twin.log.settings, max_messages=10, linger_ms=50)
     done: list[Delivery] = []
     sent = 0
     async with asyncio.timeout(30):
