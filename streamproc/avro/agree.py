@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from streamproc.avro.ports import Schema
-from streamproc.avro.schema import find, load
+from streamproc.avro.schema import NAMED, find, load, normal
 from streamproc.errors import SchemaMismatch
 from streamproc.record import Record
 
@@ -33,65 +33,103 @@ def schema_of(record: type[Record]) -> Schema:
     """
     path = find(record.schema_name(), record.home())
     schema = load(path)
-    if problem := _record(record, schema, record.__name__):
+    if problem := Comparison(schema).record(record, normal(schema), record.__name__):
         raise SchemaMismatch(f"{record.__name__} and {path.name} disagree: {problem}")
     return schema
 
 
-def _record(record: type[msgspec.Struct], schema: Schema, path: str) -> str | None:
-    if not isinstance(schema, dict) or schema.get("type") != "record":
-        return f"{path}: expected a record schema"
-    hints = get_type_hints(record)
-    have = {field.encode_name: (hints[field.name], field) for field in msgspec.structs.fields(record)}
-    want = {field["name"]: field for field in schema["fields"]}
-    if missing := sorted(set(want) - set(have)):
-        return f"{path}: the schema has {', '.join(missing)}, the class does not"
-    if extra := sorted(set(have) - set(want)):
-        return f"{path}: the class has {', '.join(extra)}, the schema does not"
-    for name, (hint, _) in have.items():
-        if problem := _type(hint, want[name]["type"], f"{path}.{name}"):
-            return problem
-    return None
+class Comparison:
+    """Compares types with parts of one schema. What it finds names the path; None means that all is well."""
 
+    def __init__(self, schema: Schema) -> None:
+        self._named: dict[str, dict[str, Any]] = {}
+        self._collect(normal(schema))
+        self._seen: set[tuple[type, str]] = set()  # a schema may refer to itself
 
-def _type(hint: Any, schema: Schema, path: str) -> str | None:
-    """What is wrong with a Python type for values of a schema, or None."""
-    if isinstance(schema, list):
-        return _union(hint, schema, path)
-    if get_origin(hint) in (Union, types.UnionType):
-        return f"{path}: the class allows {hint}, the schema only {_name(schema)}"
-    kind = schema["type"] if isinstance(schema, dict) else schema
-    if isinstance(kind, (dict, list)):
-        return _type(hint, kind, path)
-    if hint is Any or kind in _PLAIN.get(hint, ()):
-        return None
-    origin, args = get_origin(hint), get_args(hint)
-    if isinstance(schema, dict):
-        if kind == "record" and isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-            return _record(hint, schema, path)
-        if kind == "array" and origin is list:
-            return _type(args[0], schema["items"], f"{path}[]")
-        if kind == "map" and origin is dict and args[0] is str:
-            return _type(args[1], schema["values"], f"{path}{{}}")
-        if kind == "enum" and _symbols(hint) == set(schema["symbols"]):
+    def _collect(self, schema: Any) -> None:
+        if isinstance(schema, list):
+            for branch in schema:
+                self._collect(branch)
+        if isinstance(schema, dict):
+            if schema.get("type") in NAMED:
+                self._named[schema["name"]] = schema
+            for part in ("type", "items", "values"):
+                self._collect(schema.get(part))
+            for field in schema.get("fields", ()):
+                self._collect(field["type"])
+
+    def record(self, record: type[msgspec.Struct], schema: Schema, path: str) -> str | None:
+        if not isinstance(schema, dict) or schema.get("type") != "record":
+            return f"{path}: expected a record schema"
+        if (record, schema["name"]) in self._seen:
             return None
-    return f"{path}: the class says {getattr(hint, '__name__', hint)}, the schema {_name(schema)}"
-
-
-def _union(hint: Any, branches: list[Any], path: str) -> str | None:
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if hint is Any:
+        self._seen.add((record, schema["name"]))
+        hints = get_type_hints(record)
+        have = {field.encode_name: hints[field.name] for field in msgspec.structs.fields(record)}
+        want = {field["name"]: field["type"] for field in schema["fields"]}
+        if missing := sorted(set(want) - set(have)):
+            return f"{path}: the schema has {', '.join(missing)}, the class does not"
+        if extra := sorted(set(have) - set(want)):
+            return f"{path}: the class has {', '.join(extra)}, the schema does not"
+        for name, hint in have.items():
+            if problem := self.type(hint, want[name], f"{path}.{name}"):
+                return problem
         return None
-    if ("null" in branches) != (type(None) in options):
-        return f"{path}: the schema {'allows' if 'null' in branches else 'does not allow'} null, the class says {hint}"
-    rest = [option for option in options if option is not type(None)]
-    for branch in branches:
-        if branch != "null" and all(_type(option, branch, path) for option in rest):
-            return f"{path}: the schema allows {_name(branch)}, the class only {hint}"
-    for option in rest:
-        if all(_type(option, branch, path) for branch in branches if branch != "null"):
-            return f"{path}: the class allows {option}, the schema only {[_name(b) for b in branches]}"
+
+    def type(self, hint: Any, schema: Schema, path: str) -> str | None:
+        """What is wrong with a Python type for values of a schema, or None."""
+        if isinstance(schema, list):
+            return self._union(hint, schema, path)
+        if isinstance(schema, str) and schema in self._named:
+            schema = self._named[schema]
+        if get_origin(hint) in (Union, types.UnionType):
+            return f"{path}: the class allows {_said(hint)}, the schema only {_name(schema)}"
+        kind = schema["type"] if isinstance(schema, dict) else schema
+        if isinstance(kind, (dict, list)):
+            return self.type(hint, kind, path)
+        if hint is Any or kind in _PLAIN.get(hint, ()):
+            return None
+        origin, args = get_origin(hint), get_args(hint)
+        if isinstance(schema, dict):
+            if kind == "record" and isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+                return self.record(hint, schema, path)
+            if kind == "array" and origin is list:
+                return self.type(args[0], schema["items"], f"{path}[]")
+            if kind == "map" and origin is dict and args[0] is str:
+                return self.type(args[1], schema["values"], f"{path}{{}}")
+            if kind == "enum" and (symbols := _symbols(hint)):
+                return _symbols_problem(symbols, set(schema["symbols"]), path)
+        return f"{path}: the class says {_said(hint)}, the schema {_name(schema)}"
+
+    def _union(self, hint: Any, branches: list[Any], path: str) -> str | None:
+        if hint is Any:
+            return None
+        options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        if ("null" in branches) != (type(None) in options):
+            allows = "allows" if "null" in branches else "does not allow"
+            return f"{path}: the schema {allows} null, the class says {_said(hint)}"
+        rest = [option for option in options if option is not type(None)]
+        kinds = [branch for branch in branches if branch != "null"]
+        if len(rest) == len(kinds) == 1:
+            return self.type(rest[0], kinds[0], path)
+        for kind in kinds:
+            if all(self.type(option, kind, path) for option in rest):
+                return f"{path}: the schema allows {_name(kind)}, the class only {_said(hint)}"
+        for option in rest:
+            if all(self.type(option, kind, path) for kind in kinds):
+                return f"{path}: the class allows {_said(option)}, the schema only {_name(branches)}"
+        return None
+
+
+def _symbols_problem(have: set[str], want: set[str], path: str) -> str | None:
+    for some, others, one, other in ((want, have, "schema", "class"), (have, want, "class", "schema")):
+        if missing := sorted(some - others):
+            return f"{path}: the {one} has {', '.join(missing)}, the {other} does not"
     return None
+
+
+def _said(hint: Any) -> str:
+    return str(hint) if get_args(hint) else str(getattr(hint, "__name__", hint))
 
 
 def _symbols(hint: Any) -> set[str]:

@@ -8,15 +8,19 @@ Source: Confluent's documentation, "Wire Format".
 from __future__ import annotations
 
 import io
+import json
 import re
 import struct
-from typing import Any, NamedTuple, Protocol
+import types
+from typing import Any, NamedTuple, Protocol, Union, get_args, get_origin
 
 import fastavro
 import msgspec
 
 from streamproc.avro.agree import schema_of
+from streamproc.avro.fit import checker
 from streamproc.avro.ports import Registry, Schema
+from streamproc.avro.schema import normal
 from streamproc.errors import InvalidRecord, SchemaNotFound, UndecodableRecord
 from streamproc.record import Record
 
@@ -60,6 +64,8 @@ class Codec:
         self._prefix = FRAME.pack(0, self.schema_id)
         self._parsed = parsed(self.schema)
         self._writers: dict[int, Writer] = {self.schema_id: Writer(self._parsed, None)}
+        self._misfit = checker(physical(self.schema))
+        self._flat = _flat(record)
         self._from_json = msgspec.json.Decoder(record)
         self._to_json = msgspec.json.Encoder()
 
@@ -84,20 +90,22 @@ class Codec:
         """A record as framed Avro.
 
         Raises:
-            InvalidRecord: a value does not fit its field: a type that the class does not hold, an int past 64 bits.
+            InvalidRecord: a value does not fit its field: a type that the schema does not hold, a number past its
+                range; the message and ``field`` name it.
         """
-        out = io.BytesIO()
-        out.write(self._prefix)
-        values = (
-            msgspec.structs.asdict(record)
-            if _flat(type(record))
-            else msgspec.to_builtins(record, builtin_types=(bytes,))
-        )
         try:
-            fastavro.schemaless_writer(out, self._parsed, values)
-        except (ValueError, TypeError, OverflowError, AttributeError, KeyError, struct.error) as error:
-            raise self._misfit(record, error) from None
-        return out.getvalue()
+            values = (
+                msgspec.structs.asdict(record) if self._flat else msgspec.to_builtins(record, builtin_types=(bytes,))
+            )
+            misfit = self._misfit(values)
+            if misfit is None:
+                out = io.BytesIO()
+                out.write(self._prefix)
+                fastavro.schemaless_writer(out, self._parsed, values)
+                return out.getvalue()
+        except (ValueError, TypeError, OverflowError) as error:  # what no Avro type is like
+            raise InvalidRecord(f"{self.record.__name__}: {error}") from None
+        raise InvalidRecord(*_found(values, misfit, self.schema))
 
     def decode(self, wire: bytes) -> Record:
         """A framed Avro value as a record, by Avro's resolution rules where another schema wrote it.
@@ -108,7 +116,7 @@ class Codec:
         """
         values = self.decode_values(wire)
         try:
-            return self.record(**values) if _flat(self.record) else msgspec.convert(values, self.record)
+            return self.record(**values) if self._flat else msgspec.convert(values, self.record)
         except (TypeError, msgspec.ValidationError) as error:
             raise UndecodableRecord(f"not a {self.record.__name__}: {error}") from None
 
@@ -137,51 +145,45 @@ class Codec:
                 schema = self.registry.by_id(schema_id)
             except SchemaNotFound:
                 raise UndecodableRecord(f"schema id {schema_id} is not in the registry") from None
-            found = self._writers[schema_id] = Writer(parsed(schema), self._parsed)
+            try:
+                found = Writer(parsed(schema), self._parsed)
+            except Exception as error:  # fastavro raises many types on what is not Avro
+                raise UndecodableRecord(f"schema {schema_id} is no Avro schema: {error}") from None
+            self._writers[schema_id] = found
         return found
-
-    def _misfit(self, record: Record, error: Exception) -> InvalidRecord:
-        schema = self.schema
-        assert isinstance(schema, dict)
-        for field in schema["fields"]:
-            value = getattr(record, field["name"])
-            plain = value if _plain_type(type(value)) else msgspec.to_builtins(value, builtin_types=(bytes,))
-            if not fastavro.validate(plain, parsed(field["type"]), raise_errors=False):
-                return InvalidRecord(f"{field['name']}: {value!r} does not fit {field['type']}", field["name"])
-        return InvalidRecord(f"{self.record.__name__}: {error}")
 
 
 def parsed(schema: Schema) -> Any:
-    """A schema as fastavro takes it, with instants left as numbers."""
-    return fastavro.parse_schema(_instants_as_numbers(schema))
+    """A schema as fastavro takes it, for values as they are on the wire."""
+    return fastavro.parse_schema(physical(schema))
 
 
-def _instants_as_numbers(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_instants_as_numbers(branch) for branch in schema]
-    if not isinstance(schema, dict):
-        return schema
-    plain = {
-        key: _instants_as_numbers(value) if key in ("type", "items", "values", "fields") else value
-        for key, value in schema.items()
-    }
-    if plain.get("logicalType", "").startswith(("timestamp-", "local-timestamp-")):
-        del plain["logicalType"]
-    return plain
-
-
-_FLAT: dict[type, bool] = {}
+def physical(schema: Schema) -> Any:
+    """A schema with full names and without logical types: instants, dates and decimals stay the numbers or bytes that
+    they are.
+    """
+    return normal(schema, drop=("doc", "logicalType", "precision", "scale"))
 
 
 def _flat(record: type[Record]) -> bool:
-    """Whether every field is a plain value, so that no nested conversion is needed."""
-    if record not in _FLAT:
-        _FLAT[record] = all(_plain_type(field.type) for field in msgspec.structs.fields(record))
-    return _FLAT[record]
+    """Whether every field is a plain value under its own name, so that nothing need be converted."""
+    plain = frozenset({str, int, float, bool, bytes, type(None)})
+    return all(
+        field.encode_name == field.name and plain.issuperset(_options(field.type))
+        for field in msgspec.structs.fields(record)
+    )
 
 
-def _plain_type(kind: Any) -> bool:
-    return all(arg in (str, int, float, bool, bytes, type(None)) for arg in getattr(kind, "__args__", (kind,)))
+def _options(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _found(values: dict[str, Any], path: str, schema: Schema) -> tuple[str, str]:
+    """A message and the dotted path of what does not fit."""
+    path = path.removeprefix(".")
+    name = re.split(r"[.\[]", path, maxsplit=1)[0]
+    kinds = {field["name"]: field["type"] for field in schema["fields"]}  # type: ignore[index, call-overload]
+    return f"{path}: {values[name]!r:.200} does not fit {json.dumps(kinds[name]):.200}", path
 
 
 def _invalid(error: msgspec.ValidationError) -> InvalidRecord:

@@ -33,10 +33,15 @@ class Agent:
         if not yields and not inspect.iscoroutinefunction(self.function):
             raise DefinitionError(f"{what}: expected an async function; got {self.function!r}")
         if len(inspect.signature(self.function).parameters) != 1:
-            raise DefinitionError(f"{what}: expected a function of one argument, the stream")
+            raise DefinitionError(
+                f"{what}: expected a function of one argument, the stream; it takes {inspect.signature(self.function)}"
+            )
         if self.sinks and not yields:
             raise DefinitionError(f"{what}: it has a sink and yields nothing: yield its results, or leave the sink out")
         if yields and not self.sinks:
             raise DefinitionError(f"{what}: it yields results that go nowhere: name a sink")
         if len({sink.record for sink in self.sinks}) > 1:
-            raise DefinitionError(f"{what}: its sinks hold records of different types")
+            types = ", ".join(f"{sink.name} {sink.record.__name__}" for sink in self.sinks)
+            raise DefinitionError(f"{what}: expected sinks of one record type; they hold different ones: {types}")
+        if len(set(self.sinks)) < len(self.sinks):
+            raise DefinitionError(f"{what}: a sink is named twice: its results would be doubled there")

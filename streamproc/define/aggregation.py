@@ -53,7 +53,7 @@ class Windowed:
         """Final results of every window, on a channel of that name.
 
         Args:
-            name: the channel's and its Kafka topic's name; the late output's is ``<name>-late``.
+            name: the channel's, its Kafka topic's and the aggregation's name; the late output's is ``<name>-late``.
             record: the results' type: the source's key field, ``start`` and ``end`` (ints, milliseconds), and a field
                 per aggregate.
             aggregates: by the field of ``record`` that each fills.
@@ -76,20 +76,25 @@ class Windowed:
 def _check(name: str, record: type[Record], source: Topic, aggregates: dict[str, Aggregate]) -> None:
     if not aggregates:
         raise DefinitionError(f"aggregation {name!r}: expected at least one aggregate, such as n=count()")
+    if not (isinstance(record, type) and issubclass(record, Record)):
+        raise DefinitionError(f"aggregation {name!r}: expected a subclass of Record for its results; got {record!r}")
     have = fields(record)
     key = fields(source.record)[source.key or ""]
+    if key.name in ("start", "end"):
+        raise DefinitionError(f"aggregation {name!r}: its results need start and end, so the key cannot be {key.name!r}")
+    if clash := {key.name, "start", "end"} & set(aggregates):
+        raise DefinitionError(f"aggregation {name!r}: {', '.join(sorted(clash))} cannot be an aggregate's name")
     want: dict[str, Field] = {
         key.name: key,
         "start": Field("start", int, False),
         "end": Field("end", int, False),
         **{field: _result(name, field, aggregate, source) for field, aggregate in aggregates.items()},
     }
-    if clash := {key.name, "start", "end"} & set(aggregates):
-        raise DefinitionError(f"aggregation {name!r}: {', '.join(sorted(clash))} cannot be an aggregate's name")
     for field in want.values():
         if field.name not in have:
             raise DefinitionError(
-                f"aggregation {name!r}: {record.__name__} has no field {field.name!r} ({field}) to hold its result"
+                f"aggregation {name!r}: expected {record.__name__} to have a field {field.name}: {field}; "
+                f"it has {', '.join(have)}"
             )
         found = have[field.name]
         if found.type != field.type or (field.nullable and not found.nullable):
@@ -97,7 +102,7 @@ def _check(name: str, record: type[Record], source: Topic, aggregates: dict[str,
                 f"aggregation {name!r}: expected {record.__name__}.{field.name} to be {field}; it is {found}"
             )
     if left := [f for f in have if f not in want]:
-        raise DefinitionError(f"aggregation {name!r}: nothing fills {record.__name__}.{', '.join(left)}")
+        raise DefinitionError(f"aggregation {name!r}: nothing fills {', '.join(left)} of {record.__name__}")
 
 
 def _result(name: str, field: str, aggregate: Any, source: Topic) -> Field:

@@ -29,8 +29,11 @@ class App:
     """
 
     def __init__(self, name: str, *, partitions: int = 4) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
-            raise DefinitionError(f"app: expected a name of lower-case letters, digits and . _ -; got {name!r}")
+        if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name)):
+            raise DefinitionError(
+                f"app: expected a name of 1 to 100 lower-case letters, digits and . _ -, not beginning with . _ or -; "
+                f"got {name!r}"
+            )
         self.name = name
         self.partitions = partitions
         self._topics: dict[str, Topic] = {}
@@ -52,7 +55,7 @@ class App:
         publish: bool = True,
     ) -> Topic:
         """Declares a topic; its arguments are :class:`~streamproc.define.topic.Topic`'s."""
-        return self._declare(Topic(self, name, record, key, time, id, partitions or self.partitions, config, publish))
+        return self._declare(Topic(self, name, record, key, time, id, self._count(partitions), config, publish))
 
     def channel(
         self,
@@ -68,7 +71,7 @@ class App:
         """Declares a channel: a Kafka topic of results, and what WebSocket clients subscribe to under the same name."""
         return self._declare(
             Channel(
-                self, name, record, key, time, None, partitions or self.partitions, config, publish=False, cause=cause
+                self, name, record, key, time, None, self._count(partitions), config, publish=False, cause=cause
             )
         )
 
@@ -87,7 +90,8 @@ class App:
         sinks = () if sink is None else (sink,) if isinstance(sink, Topic) else tuple(sink)
         for topic in (source, *sinks):
             if not isinstance(topic, Topic) or self._topics.get(topic.name) is not topic:
-                raise DefinitionError(f"agent: expected a topic of app {self.name!r}; got {topic!r}")
+                found = f"topic {topic.name!r} of another" if isinstance(topic, Topic) else repr(topic)
+                raise DefinitionError(f"agent: expected a topic of app {self.name!r}; got {found}")
 
         def declare(function: F) -> F:
             self.add(Agent(name or function.__name__, source, sinks, function))
@@ -107,8 +111,11 @@ class App:
     def add(self, agent: Agent | Aggregation) -> None:
         """Adds an agent or aggregation; their names share one space."""
         if agent.name in self._agents:
-            raise DefinitionError(f"agent {agent.name!r} is declared twice")
+            raise DefinitionError(f"the name {agent.name!r} is taken: an agent or aggregation of this app has it")
         self._agents[agent.name] = agent
+
+    def _count(self, partitions: int | None) -> int:
+        return self.partitions if partitions is None else partitions
 
     def _declare(self, topic: T) -> T:
         if topic.name in self._topics:

@@ -12,30 +12,37 @@ from streamproc.define.topic import Channel, Topic
 
 def text(app: App) -> str:
     """The topology as an indented tree: topics that nobody here writes first, and below each its readers and their
-    sinks.
+    sinks. What lies below a topic is printed once.
     """
     written = {sink for agent in app.agents.values() for sink in _sinks(agent)}
+    shown = _shown(app)
+    done: set[Topic] = set()
     lines = [f"app {app.name}"]
-    for topic in app.topics.values():
-        if topic not in written and topic is not app.dead_letters:
-            lines += _topic(app, topic, 1, ())
+    for topic in [t for t in shown if t not in written]:
+        lines += _topic(app, topic, 1, done)
+    for topic in shown:  # of a circle, every topic is written by somebody
+        if topic not in done:
+            lines += _topic(app, topic, 1, done)
     if app.tables:
         lines.append("  tables: " + ", ".join(app.tables))
     lines.append(f"  dead letters: {app.dead_letters.name}")
     return "\n".join(lines)
 
 
-def _topic(app: App, topic: Topic, depth: int, path: tuple[Topic, ...]) -> Iterator[str]:
+def _topic(app: App, topic: Topic, depth: int, done: set[Topic]) -> Iterator[str]:
     kind = "channel" if isinstance(topic, Channel) else "topic"
     facts = [f"{name}={value}" for name in ("key", "time", "id", "cause") if (value := getattr(topic, name, None))]
-    facts.append(f"{topic.partitions} partitions")
-    yield f"{'  ' * depth}{kind} {topic.name}: {topic.record.__name__} ({', '.join(facts)})"
-    if topic in path:  # a loop; it is printed above
+    facts.append(f"{topic.partitions} partition{'s' if topic.partitions > 1 else ''}")
+    readers = app.readers(topic)
+    again = " (see above)" if topic in done and readers else ""
+    yield f"{'  ' * depth}{kind} {topic.name}: {topic.record.__name__} ({', '.join(facts)}){again}"
+    if topic in done:
         return
-    for agent in app.readers(topic):
+    done.add(topic)
+    for agent in readers:
         yield f"{'  ' * (depth + 1)}{_label(agent)}"
         for sink in _sinks(agent):
-            yield from _topic(app, sink, depth + 2, (*path, topic))
+            yield from _topic(app, sink, depth + 2, done)
 
 
 def _label(agent: Agent | Aggregation) -> str:
@@ -47,16 +54,18 @@ def _sinks(agent: Agent | Aggregation) -> tuple[Topic, ...]:
 
 
 def mermaid(app: App) -> str:
-    """The topology as a Mermaid flowchart."""
+    """The topology as a Mermaid flowchart. Nodes are numbered: a name may be a word of Mermaid's, such as ``end``."""
     lines = ["flowchart LR"]
-    for topic in _shown(app):
+    node: dict[Topic, str] = {}
+    for i, topic in enumerate(_shown(app)):
+        node[topic] = f"t{i}"
         shape = '(["{}"])' if isinstance(topic, Channel) else '[("{}")]'
-        lines.append(f"  {_id(topic.name)}{shape.format(topic.name)}")
-    for agent in app.agents.values():
-        node = f"agent_{_id(agent.name)}"
-        lines.append(f'  {node}["{_label(agent)}"]')
-        lines.append(f"  {_id(agent.source.name)} --> {node}")
-        lines += [f"  {node} --> {_id(sink.name)}" for sink in _sinks(agent)]
+        lines.append(f"  t{i}{shape.format(topic.name)}")
+    for i, agent in enumerate(app.agents.values()):
+        label = _label(agent).replace('"', "#quot;")
+        lines.append(f'  a{i}["{label}"]')
+        lines.append(f"  {node[agent.source]} --> a{i}")
+        lines += [f"  a{i} --> {node[sink]}" for sink in _sinks(agent)]
     return "\n".join(lines)
 
 
@@ -67,15 +76,19 @@ def dot(app: App) -> str:
         shape = "ellipse" if isinstance(topic, Channel) else "cylinder"
         lines.append(f'  "{topic.name}" [shape={shape}];')
     for agent in app.agents.values():
-        lines.append(f'  "agent {agent.name}" [shape=box, label="{_label(agent)}"];')
-        lines.append(f'  "{agent.source.name}" -> "agent {agent.name}";')
-        lines += [f'  "agent {agent.name}" -> "{sink.name}";' for sink in _sinks(agent)]
+        node, label = (_quoted(name) for name in (f"agent {agent.name}", _label(agent)))
+        lines.append(f"  {node} [shape=box, label={label}];")
+        lines.append(f'  "{agent.source.name}" -> {node};')
+        lines += [f'  {node} -> "{sink.name}";' for sink in _sinks(agent)]
     return "\n".join([*lines, "}"])
 
 
+def _quoted(name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def _shown(app: App) -> list[Topic]:
-    return [topic for topic in app.topics.values() if topic is not app.dead_letters]
-
-
-def _id(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)
+    """All topics; the dead letters' only where somebody reads or writes them."""
+    used = {topic for agent in app.agents.values() for topic in (agent.source, *_sinks(agent))}
+    return [topic for topic in app.topics.values() if topic is not app.dead_letters or topic in used]

@@ -15,10 +15,13 @@ tables_of_task: ContextVar[dict[str, dict[Any, Any]]] = ContextVar("tables_of_ta
 
 
 class Table(MutableMapping[Any, V], Generic[V]):
-    """A mapping from keys to values. A missing key gets ``default()`` when it is read, as in ``defaultdict``.
+    """A mapping from keys to values. A missing key gets ``default()`` when ``table[key]`` reads it; ``get``, ``pop``
+    and ``setdefault`` never call it. All as in ``defaultdict``.
 
     Inside an agent it is the running task's own: two partitions never see each other's keys. Use the topic's key as
     the table's key, so that all events of a key meet the same value.
+
+    What an event did to it before it raised stays done.
     """
 
     def __init__(self, name: str, default: Callable[[], V] | None = None) -> None:
@@ -48,6 +51,17 @@ class Table(MutableMapping[Any, V], Generic[V]):
 
     def __delitem__(self, key: Any) -> None:
         del self._state()[key]
+
+    # MutableMapping's own would read the key, and so make a default of each one that is asked about.
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self._state().get(key, default)
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        return self._state().pop(key, *default)
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        return self._state().setdefault(key, default)
 
     def __contains__(self, key: object) -> bool:
         return key in self._state()

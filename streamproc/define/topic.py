@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from streamproc.avro.agree import schema_of
 from streamproc.define.duration import Duration, milliseconds
 from streamproc.define.fields import require
@@ -38,6 +40,7 @@ class Topic:
     Raises:
         DefinitionError: a field is not there or of the wrong type.
         SchemaMismatch: the record type and its schema disagree.
+        SchemaNotFound: there is no schema of that name.
     """
 
     app: App = field(repr=False)
@@ -52,13 +55,18 @@ class Topic:
 
     def __post_init__(self) -> None:
         what = f"topic {self.name!r}"
-        if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
-            raise DefinitionError(f"{what}: a topic's name is 1 to 249 of the characters A-Z a-z 0-9 . _ -")
+        if not (isinstance(self.name, str) and _NAME.fullmatch(self.name)) or self.name in (".", ".."):
+            raise DefinitionError(f"{what}: expected a name of 1 to 249 of the characters A-Z a-z 0-9 . _ -")
         if not (isinstance(self.record, type) and issubclass(self.record, Record)):
             raise DefinitionError(f"{what}: expected a subclass of Record; got {self.record!r}")
+        if renamed := [f for f in msgspec.structs.fields(self.record) if f.name != f.encode_name]:
+            raise DefinitionError(
+                f"{what}: {self.record.__name__}.{renamed[0].name} is renamed to {renamed[0].encode_name!r}: "
+                "a record's fields have the names of its schema's"
+            )
         schema_of(self.record)
-        if self.partitions < 1:
-            raise DefinitionError(f"{what}: expected at least 1 partition; got {self.partitions}")
+        if not isinstance(self.partitions, int) or self.partitions < 1:
+            raise DefinitionError(f"{what}: expected at least 1 partition; got {self.partitions!r}")
         if self.key is not None:
             require(self.record, self.key, (str, int), f"{what}, key")
         if self.time is not None:
@@ -80,12 +88,16 @@ class Topic:
                 windows close; None waits for ever, and makes results independent of the clock.
 
         Raises:
-            DefinitionError: the topic has no key.
+            DefinitionError: the topic has no key, or a duration is none.
         """
         from streamproc.define.aggregation import (
             Windowed,  # the two know each other; definitions stay in files of their own
         )
 
+        if not isinstance(window, Window):
+            raise DefinitionError(
+                f'topic {self.name!r}: expected a window such as tumbling("10s") or hopping("10s", "1s"); got {window!r}'
+            )
         if self.key is None:
             raise DefinitionError(f"topic {self.name!r}: windows are per key, and it has none: declare it with key=")
         idle_ms = None if idle is None else milliseconds(idle, "idle")

@@ -35,8 +35,15 @@ class Window:
 
 
 def tumbling(size: Duration) -> Window:
-    """Windows side by side: every event is in exactly one."""
-    return hopping(size, size)
+    """Windows side by side: every event is in exactly one.
+
+    Raises:
+        DefinitionError: ``size`` is zero.
+    """
+    size_ms = milliseconds(size, "window size")
+    if not size_ms:
+        raise DefinitionError("tumbling: expected a size above zero; got 0ms")
+    return Window(size_ms, size_ms)
 
 
 def hopping(size: Duration, step: Duration) -> Window:

@@ -6,14 +6,13 @@ import asyncio
 import errno
 import logging
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed, NegotiationError, PayloadTooBig
+from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
@@ -21,17 +20,17 @@ from streamproc.avro.ports import Registry
 from streamproc.define.app import App
 from streamproc.edge import codes, protocol, wire
 from streamproc.edge.connection import Connection, Door, SocketLink
+from streamproc.edge.conversation import Conversation
 from streamproc.edge.deadletters import DeadLetters
 from streamproc.edge.keepalive import Heard, Keepalive
 from streamproc.edge.limits import Limits
 from streamproc.edge.metrics import GatewayMetrics
-from streamproc.edge.ports import Context, Edge, GatewayProducer, Half, Log
-from streamproc.edge.session import INGEST, Refuse, Reply, Session
+from streamproc.edge.ports import Context, Edge, GatewayProducer, Log
+from streamproc.edge.session import Session
 from streamproc.errors import SettingsError
 
 logger = logging.getLogger("streamproc.edge")
 GROUP = "streamproc.edge"
-_BURST = 64  # frames of one connection before the others get their turn
 _NOT_WEBSOCKET = (
     "This is a WebSocket endpoint: connect with a WebSocket client and the subprotocol {}.\n"
     "Metrics and health are on the gateway's admin port.\n"
@@ -80,7 +79,7 @@ class Gateway:
         self._keepalive = Keepalive(self.limits, self._ping, self._silent)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._edges: dict[str, Edge] = {}
-        self._sessions: dict[Connection, SocketLink] = {}
+        self._links: dict[Connection, SocketLink] = {}
         self._server: Server | None = None
         self._producer: GatewayProducer | None = None
         self._draining = False
@@ -149,7 +148,7 @@ class Gateway:
         self.metrics.up.set(0)
         server.close(close_connections=False)
         drain_ms = int(self.limits.drain * 1000)
-        for link in list(self._sessions.values()):
+        for link in list(self._links.values()):
             link.send(protocol.Drain(drain_ms, 1000))
         drained = asyncio.gather(*(edge.drain() for edge in self._edges.values()))
         try:
@@ -157,7 +156,7 @@ class Gateway:
         except TimeoutError:
             logger.warning("gateway: not everything was acknowledged within %g s", self.limits.drain)
             self._patience = 0.0
-        await asyncio.gather(*(self._close(connection, codes.SHUTDOWN) for connection in list(self._sessions)))
+        await asyncio.gather(*(self._close(connection, codes.SHUTDOWN) for connection in list(self._links)))
         await server.wait_closed()
         self._server = None
         await self._release()
@@ -220,62 +219,18 @@ class Gateway:
         session = Session(secrets.token_hex(8), self.node, self.limits, self._edges)
         link = SocketLink(socket, session.id, self.limits, self.metrics)
         halves = {name: edge.open(link) for name, edge in self._edges.items()}
-        self._sessions[socket] = link
+        conversation = Conversation(socket, link, session, halves, self._dead_letters, self.metrics)
+        self._links[socket] = link
         self.metrics.accepted.inc()
         self.metrics.connections += 1
-        socket.on_writable = partial(_each_writable, tuple(halves.values()))
-        socket.on_lost = partial(self._lost, socket, tuple(halves.values()))
-        try:
-            await self._read(socket, session, link, halves)
-        except ConnectionClosed:
-            if isinstance(socket.protocol.parser_exc, PayloadTooBig):
-                self._too_big(link, str(socket.protocol.parser_exc))
+        socket.on_writable = conversation.writable
+        socket.on_lost = partial(self._lost, socket, conversation)
+        await conversation.run()
 
-    async def _read(self, socket: Connection, session: Session, link: SocketLink, halves: Mapping[str, Half]) -> None:
-        frames = 0
-        while True:
-            data = await socket.recv(decode=False)
-            self.metrics.frames_in += 1
-            self.metrics.bytes_in += len(data)
-            wait = self._take(data, session, link, halves)
-            if wait is not None:
-                await wait
-            if socket.paused:  # it does not read our answers, so we do not read its questions
-                self.metrics.paused.labels("unread").inc()
-                await socket.drain()
-            frames += 1
-            if frames % _BURST == 0:
-                await asyncio.sleep(0)
-
-    def _take(
-        self, data: bytes, session: Session, link: SocketLink, halves: Mapping[str, Half]
-    ) -> Awaitable[None] | None:
-        try:
-            step = session.receive(data, int(time.time() * 1000))
-            if isinstance(step, Reply):
-                link.send(step.frame)
-            elif isinstance(step, Refuse):
-                link.send(step.error)
-                if step.publishing:
-                    self._dead_letters.put(
-                        INGEST, "malformed", step.error.message, rate=link.rate, session=session.id, value=data
-                    )
-            else:
-                return halves[step.edge].receive(step.frame, len(data))
-        except Exception:
-            logger.exception("gateway: a frame could not be handled; the connection goes on")
-            link.send(protocol.error_of(codes.INTERNAL))
-        return None
-
-    def _lost(self, socket: Connection, halves: Sequence[Half]) -> None:
-        if self._sessions.pop(socket, None) is not None:
+    def _lost(self, socket: Connection, conversation: Conversation) -> None:
+        if self._links.pop(socket, None) is not None:
             self.metrics.connections -= 1
-        for half in halves:
-            half.close()
-
-    def _too_big(self, link: SocketLink, text: str) -> None:
-        self.metrics.closed.labels(codes.TOO_BIG.code).inc()
-        self._dead_letters.put(INGEST, "oversized", text, rate=link.rate, session=link.session)
+        conversation.close()
 
     async def _close(self, socket: Connection, why: codes.CloseCode) -> None:
         self.metrics.closed.labels(why.code).inc()
@@ -286,7 +241,7 @@ class Gateway:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(self._keepalive.interval)
-            self._keepalive.tick(list(self._sessions))
+            self._keepalive.tick(list(self._links))
 
     def _ping(self, heard: Heard) -> None:
         assert isinstance(heard, Connection)
@@ -310,11 +265,6 @@ def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprot
     if protocol.SUBPROTOCOL in offered:
         return Subprotocol(protocol.SUBPROTOCOL)
     raise NegotiationError(f"subprotocols offered: {', '.join(offered)}; this gateway speaks {protocol.SUBPROTOCOL}")
-
-
-def _each_writable(halves: Sequence[Half]) -> None:
-    for half in halves:
-        half.writable()
 
 
 def _quiet_logger() -> logging.Logger:

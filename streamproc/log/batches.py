@@ -1,8 +1,7 @@
 """Kafka's record batches (message format v2): headers, bodies, records.
 
-Source: Kafka's documentation, "Message Format", https://kafka.apache.org/documentation/#recordbatch. All integers of
-    the header are big-endian;
-records use zig-zag varints.
+All integers of the header are big-endian; records use zig-zag varints.
+Source: Kafka's documentation, "Message Format", https://kafka.apache.org/documentation/#recordbatch.
 """
 
 from __future__ import annotations
@@ -19,6 +18,10 @@ from streamproc.log.ports import Headers
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 OVERHEAD = 12  # base offset and length: what the length does not count
+_START = struct.Struct(">qiib")  # base offset, length, (leader epoch or checksum), magic: the same in all formats
+_CRC_FROM = 21  # the checksum is over all from the attributes on
+_LEGACY = 14  # the least length of a v0 message: checksum, magic, attributes, two lengths
+_LONGS = range(-(1 << 63), 1 << 63)
 _CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
 
 
@@ -29,8 +32,12 @@ def _snappy(data: bytes) -> bytes:
     out, at = bytearray(), 16
     while at + 4 <= len(data):
         (size,) = struct.unpack_from(">i", data, at)
+        if not 0 < size <= len(data) - at - 4:
+            raise ValueError(f"a chunk of {size} bytes where {len(data) - at - 4} are left")
         out += bytes(cramjam.snappy.decompress_raw(data[at + 4 : at + 4 + size]))
         at += 4 + size
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes left after its chunks")
     return bytes(out)
 
 
@@ -104,13 +111,13 @@ class RecordBatch:
             raise UndecodableRecord(f"batch at offset {self.base_offset}: cannot decompress: {error}") from error
 
     def records(self) -> Iterator[RawRecord]:
-        """The records one by one.
+        """The records one by one, offsets rising.
 
         Raises:
-            UndecodableRecord: the body does not hold as many records as the header says.
+            UndecodableRecord: the body does not hold what the header says; what came before the fault was yielded.
         """
         body = bytes(self.body())
-        at = 0
+        at, offset = 0, self.base_offset - 1
         append_time = self.append_time
         try:
             for _ in range(self.count):
@@ -118,17 +125,17 @@ class RecordBatch:
                 end = at + length
                 if length < 0 or end > len(body):
                     raise IndexError
-                at += 1  # attributes: unused
-                time_delta, at = varint(body, at)
+                time_delta, at = varint(body, at + 1)  # behind the attributes, which are unused
                 offset_delta, at = varint(body, at)
                 key, at = _bytes(body, at)
                 value, at = _bytes(body, at)
                 headers, at = _headers(body, at)
-                if at != end:
-                    raise IndexError
                 timestamp = self.first_timestamp + time_delta if append_time is None else append_time
-                yield RawRecord(self.base_offset + offset_delta, timestamp, key, value, headers)
-        except (IndexError, UnicodeDecodeError):
+                before, offset = offset, self.base_offset + offset_delta
+                if at != end or not before < offset < self.next_offset or timestamp not in _LONGS:
+                    raise IndexError
+                yield RawRecord(offset, timestamp, key, value, headers)
+        except IndexError:
             raise UndecodableRecord(
                 f"batch at offset {self.base_offset}: malformed near byte {at} of {len(body)}"
             ) from None
@@ -139,13 +146,15 @@ class RecordBatch:
 
 
 def varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
-    """A zig-zag varint at ``at``, and where it ends. Raises IndexError past the end or past 10 bytes."""
+    """A zig-zag varint at ``at``, and where it ends. Raises IndexError past the end or past 64 bits."""
     shift = value = 0
     while True:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if value >> 64:
+                raise IndexError
             return (value >> 1) ^ -(value & 1), at
         shift += 7
         if shift > 63:
@@ -154,20 +163,22 @@ def varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
 
 def _bytes(data: bytes, at: int) -> tuple[bytes | None, int]:
     length, at = varint(data, at)
-    if length < 0:
+    if length == -1:
         return None, at
-    if at + length > len(data):
+    if length < -1 or at + length > len(data):
         raise IndexError
     return data[at : at + length], at + length
 
 
 def _headers(data: bytes, at: int) -> tuple[Headers, int]:
     count, at = varint(data, at)
+    if count < 0:
+        raise IndexError
     headers = []
     for _ in range(count):
         name, at = _bytes(data, at)
         value, at = _bytes(data, at)
-        headers.append(((name or b"").decode(), value or b""))
+        headers.append(((name or b"").decode(errors="replace"), value or b""))
     return tuple(headers), at
 
 
@@ -182,19 +193,23 @@ def next_batch(buffer: memoryview, at: int, *, check_crc: bool = True) -> tuple[
         LegacyBatch: it is older than v2.
         UndecodableRecord: its checksum or its header is wrong.
     """
-    if at + HEADER.size > len(buffer):
+    if at + _START.size > len(buffer):
         return None
-    base, length, _, magic, crc, attributes, last_delta, first, last, producer, _, _, count = HEADER.unpack_from(
-        buffer, at
-    )
+    base, length, _, magic = _START.unpack_from(buffer, at)
+    if magic not in (0, 1, 2):
+        raise UndecodableRecord(f"batch at offset {base}: expected message format 0, 1 or 2; got {magic}")
+    least = HEADER.size - OVERHEAD if magic == 2 else _LEGACY
+    if length < least:
+        raise UndecodableRecord(f"batch at offset {base}: expected a length of at least {least}; got {length}")
     end = at + OVERHEAD + length
-    if length < HEADER.size - OVERHEAD and magic >= 2:
-        raise UndecodableRecord(f"batch at offset {base}: length {length} is less than a header's")
     if end > len(buffer):
         return None
     if magic < 2:
         raise LegacyBatch(bytes(buffer[at:end]))
-    if check_crc and google_crc32c.value(bytes(buffer[at + 21 : end])) != crc:
+    _, _, _, _, crc, attributes, last_delta, first, last, producer, _, _, count = HEADER.unpack_from(buffer, at)
+    if check_crc and google_crc32c.value(bytes(buffer[at + _CRC_FROM : end])) != crc:
         raise UndecodableRecord(f"batch at offset {base}: its checksum is wrong")
+    if count < 0 or last_delta < 0 or not 0 <= base <= _LONGS[-1] - last_delta - 1:
+        raise UndecodableRecord(f"batch at offset {base}: {count} records up to offset {base} + {last_delta}")
     data = buffer[at + HEADER.size : end]
     return RecordBatch(base, attributes, last_delta, first, last, producer, count, data), end

@@ -18,9 +18,9 @@ def test_the_callbacks_are_those_of_an_asyncio_protocol() -> None:
 
 
 async def test_an_open_connection_has_what_a_ready_made_frame_needs() -> None:
-    async with world() as there, there.client() as client:
+    async with world() as there, there.client(compression="deflate") as client:
         await client.ask(op="ping")
-        (connection,) = there.gateway._sessions
+        (connection,) = there.gateway._links
         assert connection.protocol.state is State.OPEN
         assert connection.send_in_progress is None
         assert connection.protocol.extensions == []

@@ -169,14 +169,15 @@ async def test_a_full_queue_says_so_and_has_room_again(twin: Twin, topic: str) -
 
         producer = KafkaProducer(twin.log.settings, max_messages=10, linger_ms=50)
     done: list[Delivery] = []
-    sent = 0
+    sent = held = 0
     async with asyncio.timeout(30):
         while sent < 100:
             try:
                 producer.send(topic, b"v", done=done.append)
                 sent += 1
             except QueueFull:
-                assert sent >= 10
+                held += 1
                 await producer.room()
         await producer.close()
+    assert held > 0
     assert sorted(d.offset for d in done) == list(range(100))
