@@ -21,7 +21,7 @@ check: setup ## Lint, types, import contracts, all tests.
 setup: $(STAMP) ## The virtual environment with the locked dependencies.
 
 $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
-	@PYTHON="$(PYTHON)" sh scripts/setup.sh $(VENV)
+	@PYTHON="$(PYTHON)" bash scripts/setup.sh $(VENV)
 	@touch $@
 
 format: setup ## Formats the code.

@@ -1,11 +1,12 @@
-#!/bin/sh
-# Makes the virtual environment $1 with exactly the locked dependencies, and this project in it. uv where it is found, else venv and pip.
-set -eu
+#!/usr/bin/env bash
+# Makes the virtual environment $1 with exactly the locked dependencies and this project in it, by uv where it is found, else by venv and pip, and
+# fetches the embedded Kafka's parts. Works offline once everything is there.
+set -euo pipefail
 venv=$1
 python=${PYTHON:-python3}
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
-    echo "setup: needs Python 3.11 or later as '$python'; name another with: make PYTHON=/path/to/python3.12" >&2
+    echo "setup: needs Python 3.11 or later as '$python'; name another with: make PYTHON=/path/to/python3.12 …" >&2
     exit 1
 }
 echo "setup: installing the locked dependencies into $venv (the first time downloads about 250 MB)"
@@ -18,7 +19,11 @@ else
         echo "setup: could not make $venv; on Debian and Ubuntu: apt install python3-venv" >&2
         exit 1
     }
-    "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar on --require-hashes --no-deps --requirement requirements.lock
-    "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+    pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+    # One line per package that is really downloaded, and whatever goes wrong.
+    pip install --progress-bar off --require-hashes --no-deps --requirement requirements.lock |
+        { grep --line-buffered -E '^ *(Downloading|ERROR)' || true; }
+    pip install --quiet --no-deps --no-build-isolation --editable .
 fi
-"$venv/bin/python" -m streamproc.log.broker.prepare
+"$venv/bin/streamproc" broker --fetch
+echo "setup: done"

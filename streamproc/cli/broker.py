@@ -22,6 +22,7 @@ def broker(
         Path | None, typer.Option(help="Folder to keep the data in. Without it, the data goes when the broker stops.")
     ] = None,
     heap_mb: Annotated[int, typer.Option(help="Java's heap, in MiB.")] = 256,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch and prepare its parts, and do not start it.")] = False,
 ) -> None:
     """Run an Apache Kafka on this machine until Ctrl-C or SIGTERM.
 
@@ -34,6 +35,9 @@ def broker(
         kafka = EmbeddedBroker(BrokerConfig(data, port or None, heap_mb=heap_mb), progress=progress)
         try:
             with progress:
+                if fetch:
+                    kafka.fetch()
+                    return
                 kafka.start()
             kept = f"its data is in {kafka.config.data_dir}" if data else "its data goes when it stops"
             typer.echo(f"Apache Kafka is at {kafka.bootstrap}; {kept}. Ctrl-C stops it.")

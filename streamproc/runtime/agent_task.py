@@ -8,6 +8,7 @@ costs nobody else anything: it becomes a dead letter, the function is started an
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -15,16 +16,18 @@ from typing import Any, cast
 from streamproc.batch import Batch
 from streamproc.define.agent import Agent
 from streamproc.define.table import tables_of_task
-from streamproc.errors import StreamprocError
+from streamproc.errors import RecordError, StreamprocError
 from streamproc.record import Record
 from streamproc.runtime.outlet import Outlet, letter_for
 from streamproc.stream import Stream
 
 _SLICE = 0.005  # seconds that one agent may hold the event loop between events
+_PATIENCE = 1.0  # seconds for an agent that is cancelled to end, before it is cancelled again
+_log = logging.getLogger("streamproc.worker")
 
 
 class AgentStopped(StreamprocError):
-    """An agent's function cannot go on: it raised before it read anything, or returned."""
+    """An agent's function cannot go on: it raised before it read anything, returned, or was stopped."""
 
 
 class AgentTask:
@@ -46,16 +49,20 @@ class AgentTask:
         self._wanted: asyncio.Future[None] | None = None  # the function waits for input
         self._done: asyncio.Future[None] | None = None  # take() waits for the function
         self._runner: asyncio.Task[None] | None = None
-        self._yielded_at = 0.0
+        self._failure: Exception | None = None  # what no dead letter can mend
+        self._shared_at = 0.0
 
     async def take(self, batch: Batch) -> None:
         """Feeds a batch and waits until its last event is done.
 
         Raises:
-            AgentStopped: the function cannot go on.
+            AgentStopped: the function cannot go on, or :meth:`stop` came in between.
+            Exception: whatever the outlet raised that is no RecordError.
         """
         if not len(batch):
             return
+        if self._failure is not None:
+            raise self._failure
         loop = asyncio.get_running_loop()
         self._todo.append(batch)
         self._done = loop.create_future()
@@ -70,32 +77,29 @@ class AgentTask:
         """Agents have no clock of their own."""
 
     async def stop(self) -> None:
-        """Cancels the function."""
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.wait([self._runner])
-            self._runner = None
+        """Cancels the function. What is in work gives no results."""
+        runner = self._runner
+        while runner is not None and not runner.done():
+            runner.cancel()
+            await asyncio.wait([runner], timeout=_PATIENCE)
 
     # What the stream asks.
 
     async def next_row(self) -> tuple[Batch, int]:
         """The next event, when the last one is done and its results are out."""
-        self._asked = True
-        if self._batch is not None:
-            await self._finish()
-            self._row += 1
-            if self._row < len(self._batch):
-                await self._share()
-                return self._batch, self._row
-            self._batch = None
-        self._batch, self._row = await self._next(), 0
-        return self._batch, 0
+        await self._finish(keep_rest=True)
+        await self._share()
+        if self._batch is None:
+            self._batch, self._row = await self._next(), -1
+        self._row += 1
+        return self._batch, self._row
 
     async def next_batch(self) -> Batch:
-        """The next batch, when the last one is done and its results are out."""
-        self._asked = True
-        await self._finish()
-        self._batch = None
+        """The next batch, when the last one is done and its results are out; after single events, what is left of
+        theirs.
+        """
+        await self._finish(keep_rest=False)
+        await self._share()
         self._batch, self._row = await self._next(), -1
         return self._batch
 
@@ -110,27 +114,57 @@ class AgentTask:
     async def _share(self) -> None:
         """Lets others run now and then: an agent that never waits would hold the loop for a whole batch."""
         now = asyncio.get_running_loop().time()
-        if now - self._yielded_at > _SLICE:
+        if now - self._shared_at > _SLICE:
             await asyncio.sleep(0)
-            self._yielded_at = asyncio.get_running_loop().time()
+            self._shared_at = asyncio.get_running_loop().time()
 
-    async def _finish(self) -> None:
-        """Sends the results of what was in work."""
-        if not self._results:
+    async def _finish(self, *, keep_rest: bool) -> None:
+        """Sends the results of what was in work. ``_batch`` remains only while it has rows to come and they are to be
+        kept there.
+        """
+        self._asked = True
+        batch = self._batch
+        if batch is None:
             return
-        results, self._results = self._results, []
+        try:
+            if self._results:
+                await self._send()
+        except RecordError as error:
+            await self._put_aside(error)
+        except Exception as error:
+            await self._give_up(error)
+        if self._batch is not batch:  # it was put aside, and its halves are to do
+            return
+        rest = self._row + 1 if self._row >= 0 else len(batch)
+        if rest < len(batch):
+            if keep_rest:
+                return
+            self._todo.appendleft(batch.slice(rest, len(batch)))
+        self._batch = None
+
+    async def _send(self) -> None:
         assert self._batch is not None
         records: list[Record] = []
         timestamps: list[int] = []
-        for result in results:
+        for result in self._results:
             if isinstance(result, Batch):
                 records += result.records()
                 timestamps += result.timestamps.tolist()
             else:
                 records.append(result)
                 timestamps.append(int(self._batch.timestamps[self._row]))
-        for sink in self.agent.sinks:
+        for sink in self.agent.sinks:  # all of one type: what does not fit is refused by the first already
             await self._outlet.send(sink, records, timestamps)
+        self._results = []  # not before: an agent may time out its asking, and ask again
+
+    async def _give_up(self, error: Exception) -> None:
+        """The outlet is broken, and the function can do nothing about it: take() raises, the function waits for its
+        end.
+        """
+        self._failure = error
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(error)
+        await asyncio.get_running_loop().create_future()
 
     # The function's life.
 
@@ -140,7 +174,11 @@ class AgentTask:
             self._asked = False
             try:
                 await self._call()
-            except Exception as error:
+            except (KeyboardInterrupt, SystemExit, GeneratorExit, AgentStopped):
+                raise
+            except BaseException as error:  # of a native library's panics, and of futures that others cancelled, too
+                if isinstance(error, asyncio.CancelledError) and asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                    raise
                 if self._batch is None or not self._asked:
                     raise AgentStopped(f"agent {self.agent.name!r} raised outside any event: {error!r}") from error
                 await self._put_aside(error)
@@ -160,6 +198,8 @@ class AgentTask:
             await generator.aclose()  # type: ignore[attr-defined]
 
     def _checked(self, value: Any) -> Any:
+        if self._batch is None or not self._asked:
+            raise AgentStopped(f"agent {self.agent.name!r} yielded before it read anything: results belong to an event")
         record = self.agent.sinks[0].record
         if isinstance(value, Batch):
             typed = value.as_type(record)
@@ -171,7 +211,7 @@ class AgentTask:
             )
         return value
 
-    async def _put_aside(self, error: Exception) -> None:
+    async def _put_aside(self, error: BaseException) -> None:
         """Makes the event in work a dead letter; of a batch in work, those rows that raise when they come alone."""
         batch, self._results = self._batch, []
         assert batch is not None
@@ -182,21 +222,24 @@ class AgentTask:
                 self._todo.extendleft((batch.slice(middle, len(batch)), batch.slice(0, middle)))
                 return
         row = max(self._row, 0)
+        offset = int(batch.offsets[row])
+        app = self.agent.source.app
+        if self.agent.source is app.dead_letters:  # a letter about a letter would come back here, for ever
+            _log.error("agent %s: dead letter %d: %r", self.agent.name, offset, error)
+            return
         letter = letter_for(
-            error,
-            app=self.agent.source.app.name,
-            stage=self.agent.name,
-            topic=batch.topic,
-            partition=batch.partition,
-            offset=int(batch.offsets[row]),
+            error, app=app.name, stage=self.agent.name, topic=batch.topic, partition=batch.partition, offset=offset
         )
-        await self._outlet.dead_letter(letter, batch.records()[row])
+        try:
+            await self._outlet.dead_letter(letter, batch.records()[row])
+        except Exception as broken:
+            await self._give_up(broken)
 
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
         self._runner = None
         error = None if runner.cancelled() else runner.exception()
+        if self._failure is None:
+            stopped = AgentStopped(f"agent {self.agent.name!r} was stopped")
+            self._failure = error if isinstance(error, Exception) else stopped
         if self._done is not None and not self._done.done():
-            if error is None:
-                self._done.cancel()
-            else:
-                self._done.set_exception(error)
+            self._done.set_exception(self._failure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,22 @@ from streamproc.settings import KafkaSettings
 _BUFFERED_BLOCKS = 2  # per agent: beyond that nothing is fetched, and what comes meanwhile makes bigger blocks
 
 
-def build(app: App, runners: Mapping[str, Runner], kafka: KafkaSettings, data_dir: Path, failed: Any) -> faust.App:
+def build(
+    app: App,
+    runners: Mapping[str, Runner],
+    kafka: KafkaSettings,
+    data_dir: Path,
+    *,
+    failed: Callable[[Exception], None],
+    assigned: Callable[[], None],
+) -> faust.App:
     """The Faust app, not started.
 
     Args:
         runners: by agent name.
         data_dir: where plain Faust agents' tables keep their files.
         failed: called with the exception that must stop the worker.
+        assigned: called when the group has given this worker its partitions.
     """
     faust_app = faust.App(
         app.name,
@@ -46,10 +55,11 @@ def build(app: App, runners: Mapping[str, Runner], kafka: KafkaSettings, data_di
     for name, runner in runners.items():
         _add_agent(faust_app, name, runner, failed)
 
-    async def keep_assigned(_: Any, assigned: set[TP], **__: Any) -> None:
+    async def keep_assigned(_: Any, partitions: set[TP], **__: Any) -> None:
         for runner in runners.values():
             topic = runner.definition.source.name
-            await runner.keep(tp.partition for tp in assigned if tp.topic == topic)
+            await runner.keep(tp.partition for tp in partitions if tp.topic == topic)
+        assigned()
 
     faust_app.on_partitions_assigned.connect(keep_assigned, weak=False)
     for hook in app.faust_hooks:
@@ -58,7 +68,7 @@ def build(app: App, runners: Mapping[str, Runner], kafka: KafkaSettings, data_di
     return faust_app
 
 
-def _add_agent(faust_app: faust.App, name: str, runner: Runner, failed: Any) -> None:
+def _add_agent(faust_app: faust.App, name: str, runner: Runner, failed: Callable[[Exception], None]) -> None:
     source = runner.definition.source
     topic = faust_app.topic(source.name, schema=BlockSchema(), partitions=source.partitions)
 

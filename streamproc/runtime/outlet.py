@@ -26,7 +26,11 @@ class Outlet(Protocol):
         timestamps: Sequence[int],
         headers: Sequence[Headers] | None = None,
     ) -> None:
-        """Sends records to a topic. ``timestamps`` are those of the events that caused them."""
+        """Sends records to a topic. ``timestamps`` are those of the events that caused them.
+
+        Raises:
+            RecordError: one does not fit its schema; none was sent.
+        """
 
     async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
         """Sends a dead letter; with ``record``, its key and value are that record's, encoded as in ``letter.topic``."""

@@ -24,12 +24,14 @@ from streamproc.log.kafka_producer import KafkaProducer
 from streamproc.runtime import faust_app
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.quiet import calm_libraries
 from streamproc.runtime.runner import Runner, TopicReader
 from streamproc.runtime.tasks import needed_columns
 from streamproc.runtime.topics import topic_specs
 from streamproc.settings import KafkaSettings
 
 _TICK = 0.2  # seconds between looks at idle partitions and gauges
+_STOP_WITHIN = 8.0  # seconds for what is in work
 _FOR_EVER = 10 * 365 * 86400.0  # results wait for the broker as long as it takes; the queue is bounded
 _log = logging.getLogger("streamproc.worker")
 
@@ -63,6 +65,7 @@ class Worker:
         self.ready = False
         self._failure: Exception | None = None
         self._ended = asyncio.Event()
+        self._has_partitions = asyncio.Event()
         self._runners: dict[str, Runner] = {}
         self._faust: Any = None
         self._producer: KafkaProducer | None = None
@@ -75,16 +78,24 @@ class Worker:
         Raises:
             BrokerUnavailable, TopicError, IncompatibleSchema: nothing was started.
         """
+        calm_libraries()
         admin = KafkaAdmin(self.kafka)
         try:
             await admin.ensure(topic_specs(self.app, self.replication))
         finally:
             await admin.close()
         codecs = {t.name: await asyncio.to_thread(Codec.of, t, self.registry) for t in self.app.topics.values()}
-        self._producer = KafkaProducer(self.kafka, delivery_timeout=_FOR_EVER)
+        self._producer = KafkaProducer(self.kafka, delivery_timeout=_FOR_EVER, close_timeout=5.0)
         self._runners = self._make_runners(codecs)
         self._files = tempfile.TemporaryDirectory(prefix="streamproc-worker-")
-        self._faust = faust_app.build(self.app, self._runners, self.kafka, Path(self._files.name), self.fail)
+        self._faust = faust_app.build(
+            self.app,
+            self._runners,
+            self.kafka,
+            Path(self._files.name),
+            failed=self.fail,
+            assigned=self._has_partitions.set,
+        )
         await self._faust.start()
         self._ticker = asyncio.create_task(self._tick(), name="worker ticker")
         self.ready = True
@@ -121,13 +132,16 @@ class Worker:
         self._ended.set()
 
     async def stop(self) -> None:
-        """Finishes what is in work, sends its results, commits, and leaves the group."""
+        """Finishes what is in work, sends its results, commits, and leaves the group.
+
+        With Kafka away that cannot be: then it gives up after some seconds, and what was not committed comes again.
+        """
         self.ready = False
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
         if self._faust is not None:
-            await self._faust.stop()
+            await self._stop_faust()
         for runner in self._runners.values():
             await runner.stop()
         if self._producer is not None:
@@ -135,13 +149,19 @@ class Worker:
         if self._files is not None:
             self._files.cleanup()
 
+    async def _stop_faust(self) -> None:
+        try:
+            await asyncio.wait_for(self._faust.stop(), _STOP_WITHIN)
+        except TimeoutError:
+            _log.warning("not everything could be finished and committed within %g s: it will come again", _STOP_WITHIN)
+
     def problems(self) -> dict[str, str]:
         """What keeps it from being ready, by name; empty when it is."""
         found: dict[str, str] = {}
         if not self.ready:
             found["worker"] = "starting or stopping" if self._failure is None else str(self._failure)
-        elif self._faust.rebalancing:
-            found["group"] = "rebalancing"
+        elif self._faust.rebalancing or not self._has_partitions.is_set():
+            found["group"] = "waiting for partitions"
         if self._producer is not None and self._producer.problem:
             found["kafka"] = self._producer.problem
         return found

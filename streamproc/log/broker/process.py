@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +13,11 @@ from types import TracebackType
 from streamproc.errors import BrokerStartError
 from streamproc.log.broker.config import HOST, BrokerConfig, free_port, port_in_use
 from streamproc.log.broker.jars import OnProgress, Progress, fetch
-from streamproc.log.broker.java import find_java
+from streamproc.log.broker.java import Java, find_java
 from streamproc.log.broker.jvm import KAFKA, command
 from streamproc.log.broker.locked import Lock
 from streamproc.log.broker.node import Node, PortTaken, relevant, tail
-from streamproc.log.broker.prepare import prepare
+from streamproc.log.broker.prepare import Prepared, prepare
 from streamproc.log.broker.storage import lay_out, temporary
 from streamproc.settings import KafkaSettings
 
@@ -108,6 +109,16 @@ class EmbeddedBroker:
             raise
         return self
 
+    def fetch(self) -> None:
+        """Fetches and prepares all that a start needs, so that later ones are fast and work offline."""
+        self._parts()
+
+    def _parts(self) -> tuple[Lock, Sequence[Path], Java, Prepared]:
+        lock = Lock.read()
+        jars = fetch(lock, self._progress)
+        java = find_java()
+        return lock, jars, java, prepare(lock, jars, java, self._progress)
+
     def stop(self) -> None:
         """Ends the broker, by force if it takes longer than ten seconds, and removes a temporary folder."""
         self._halt()
@@ -155,10 +166,8 @@ class EmbeddedBroker:
         for port in (config.port, config.controller_port, *(listener.port for listener in config.listeners)):
             if port is not None and port_in_use(port):
                 raise PortTaken(f"port {port} is in use: choose another, or stop what listens there")
-        lock = Lock.read()
-        jars = fetch(lock, self._progress)
-        java = find_java()
-        snapshot, archive = prepare(lock, jars, java, self._progress)
+        lock, jars, java, prepared = self._parts()
+        snapshot, archive = prepared
         if self._progress:
             self._progress(Progress(f"starting Apache Kafka {lock.kafka}"))
         file = lay_out(config, snapshot)
