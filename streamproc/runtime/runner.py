@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -116,7 +117,13 @@ class Runner:
             if not len(fresh):
                 continue
             task = self._task(block.partition)
-            await task.take(fresh)
+            try:
+                await task.take(fresh)
+            except asyncio.CancelledError:
+                if self._tasks.get(block.partition) is task:
+                    raise
+                self._outlet.block = None
+                return  # the partition went to another worker meanwhile, and the block with it
             self._next[block.partition] = int(fresh.offsets[-1]) + 1
             self._metrics.events.labels(name).inc(len(fresh))
             self._metrics.latency.labels(name).observe(max(0.0, (self._clock() - int(fresh.timestamps[-1])) / 1000))

@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -55,7 +56,8 @@ async def one_round(client: Client, way: str, events: Iterator[Reading], rate: f
 
 
 async def main(rate: float, seconds: float, rounds: int) -> None:
-    system = System("tests.bench.loop_topology:app")
+    folder = tempfile.TemporaryDirectory(prefix="streamproc-bench-")
+    system = System("tests.bench.loop_topology:app", registry=f"file:{folder.name}/registry.json")
     await system.start()
     assert system.kafka is not None
     floor = subprocess.Popen(
@@ -88,6 +90,7 @@ async def main(rate: float, seconds: float, rounds: int) -> None:
         floor.terminate()
         floor.wait()
         await system.stop()
+        folder.cleanup()
 
 
 if __name__ == "__main__":
