@@ -13,6 +13,7 @@ from streamproc.avro.codec import Codec
 from streamproc.batch import Batch
 from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
+from streamproc.runtime.agent_task import AgentStopped
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.outlet import letter_for
@@ -119,7 +120,7 @@ class Runner:
             task = self._task(block.partition)
             try:
                 await task.take(fresh)
-            except asyncio.CancelledError:
+            except (AgentStopped, asyncio.CancelledError):
                 if self._tasks.get(block.partition) is task:
                     raise
                 self._outlet.block = None

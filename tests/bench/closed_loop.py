@@ -2,8 +2,8 @@
 
     make bench                     # or: python -m tests.bench.closed_loop --rate 200 --seconds 10 --rounds 3
 
-Both ways share gateway, broker and client, and take turns. The floor's consumer copies bytes; the platform's worker decodes
-each event, keeps its windows, scores it with an incremental model that then learns, and encodes the result.
+Both ways share gateway, broker and client, and take turns. The floor's consumer copies bytes; the platform's worker
+decodes each event, keeps its windows, scores it with an incremental model that then learns, and encodes the result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -60,14 +59,14 @@ async def main(rate: float, seconds: float, rounds: int) -> None:
     system = System("tests.bench.loop_topology:app", registry=f"file:{folder.name}/registry.json")
     await system.start()
     assert system.kafka is not None
-    floor = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.bare", "bare", "echo"],
+    floor = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.bare", "bare", "echo"),
         env={**os.environ, **system.kafka.environ()},
-        stdout=subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         assert floor.stdout is not None
-        await asyncio.to_thread(floor.stdout.readline)
+        await floor.stdout.readline()
         events = itertools.cycle(shuttle("warm"))
         medians: dict[str, list[float]] = {way: [] for way in WAYS}
         tails: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -79,7 +78,8 @@ async def main(rate: float, seconds: float, rounds: int) -> None:
                     if turn:
                         medians[way].append(float(np.median(latencies)) * 1000)
                         tails[way].append(float(np.quantile(latencies, 0.99)) * 1000)
-                        print(f"  round {turn} {way:9} p50 {medians[way][-1]:6.2f} ms  p99 {tails[way][-1]:7.2f} ms", flush=True)
+                        figures = f"p50 {medians[way][-1]:6.2f} ms  p99 {tails[way][-1]:7.2f} ms"
+                        print(f"  round {turn} {way:9} {figures}", flush=True)
         p50 = {way: statistics.median(values) for way, values in medians.items()}
         p99 = {way: statistics.median(values) for way, values in tails.items()}
         print(f"closed loop at {rate:g} events/s, medians of {rounds} rounds of {seconds:g} s")
@@ -88,7 +88,7 @@ async def main(rate: float, seconds: float, rounds: int) -> None:
         print(f"  platform / bare: p50 {p50['platform'] / p50['bare']:.2f}, p99 {p99['platform'] / p99['bare']:.2f}")
     finally:
         floor.terminate()
-        floor.wait()
+        await floor.wait()
         await system.stop()
         folder.cleanup()
 
