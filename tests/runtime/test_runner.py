@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from streamproc import App, Batch, Stream, count, maximum, mean, tumbling
@@ -27,7 +28,7 @@ from topologies.shuttle import Bar, Reading, Score
 class Kit:
     """A topology with one window and one row agent, and everything that a worker would put around it."""
 
-    def __init__(self, log: MemoryLog | None = None) -> None:
+    def __init__(self) -> None:
         app = App("kit", partitions=2)
         self.readings = app.topic("readings", Reading, key="unit", time="ts", id="id")
         self.scores = app.channel("scores", Score, key="unit", cause="event")
@@ -44,7 +45,7 @@ class Kit:
                 yield Score(reading.id, reading.unit, reading.ts, float(seen))
 
         self.app, self.counts = app, counts
-        self.log = log or MemoryLog()
+        self.log = MemoryLog()
         for spec in topic_specs(app):
             self.log.create(spec)
         registry = MemoryRegistry()
@@ -54,12 +55,14 @@ class Kit:
         self.failures: list[Exception] = []
         self.finished: list[int] = []
         self.reader = TopicReader("readings", self.codecs["readings"], None, self.metrics)
+        self.runners: list[Runner] = []
 
     def outlet(self, name: str) -> KafkaOutlet:
         return KafkaOutlet(self.app, name, self.codecs, self.producer, self.metrics, self.failures.append)
 
     def runner(self, name: str = "score") -> Runner:
-        return Runner(self.app.agents[name], self.reader, self.outlet(name), self.metrics, lambda: 0)
+        self.runners.append(Runner(self.app.agents[name], self.reader, self.outlet(name), self.metrics, lambda: 0))
+        return self.runners[-1]
 
     def block(self, *values: bytes | None, first: int = 0, holders: int = 1, partition: int = 0) -> Block:
         records = [RawRecord(first + i, 1000 + i, b"u", value, ()) for i, value in enumerate(values)]
@@ -76,8 +79,15 @@ class Kit:
         return [self.codecs[topic].decode(m.value or b"") for m in self.log.messages(topic)]
 
 
-async def test_a_block_is_finished_when_kafka_has_all_of_its_results() -> None:
+@pytest.fixture
+async def kit() -> AsyncIterator[Kit]:
     kit = Kit()
+    yield kit
+    for runner in kit.runners:
+        await runner.stop()
+
+
+async def test_a_block_is_finished_when_kafka_has_all_of_its_results(kit: Kit) -> None:
     kit.log.down()
     await kit.runner().take(kit.block(*kit.wire("a", "b")))
     await asyncio.sleep(0)
@@ -88,31 +98,28 @@ async def test_a_block_is_finished_when_kafka_has_all_of_its_results() -> None:
     assert [score.event for score in kit.decoded("scores")] == ["a", "b"]  # type: ignore[attr-defined]
 
 
-async def test_results_carry_the_time_of_intake_and_the_key() -> None:
-    kit = Kit()
+async def test_results_carry_the_time_of_intake_and_the_key(kit: Kit) -> None:
     await kit.runner().take(kit.block(*kit.wire("a", "b")))
     await kit.producer.flush()
     assert [(m.timestamp, m.key) for m in kit.log.messages("scores")] == [(1000, b"u"), (1001, b"u")]
 
 
-async def test_a_full_producer_is_waited_for() -> None:
-    kit = Kit(MemoryLog(max_messages=1))
+async def test_a_full_producer_is_waited_for(kit: Kit) -> None:
+    kit.log.max_messages = 1
     await asyncio.wait_for(kit.runner().take(kit.block(*kit.wire(*"abcde"))), 5)
     await kit.producer.flush()
     assert len(kit.log.messages("scores")) == 5
     assert kit.finished == [5]
 
 
-async def test_what_the_state_has_seen_is_not_seen_again() -> None:
-    kit = Kit()
+async def test_what_the_state_has_seen_is_not_seen_again(kit: Kit) -> None:
     runner = kit.runner()
     await runner.take(kit.block(*kit.wire("a", "b")))
     await runner.take(kit.block(*kit.wire("a", "b", "c")))  # after a rebalance, from an older commit
     assert kit.counts == ["a", "b", "c"]
 
 
-async def test_a_partition_that_left_comes_back_without_its_state() -> None:
-    kit = Kit()
+async def test_a_partition_that_left_comes_back_without_its_state(kit: Kit) -> None:
     runner = kit.runner()
     await runner.take(kit.block(*kit.wire("a")))
     await runner.keep([1])
@@ -121,8 +128,7 @@ async def test_a_partition_that_left_comes_back_without_its_state() -> None:
     assert [score.score for score in kit.decoded("scores")] == [1.0, 1.0]  # type: ignore[attr-defined]
 
 
-async def test_a_partition_that_leaves_in_the_middle_of_a_block_disturbs_nobody() -> None:
-    kit = Kit()
+async def test_a_partition_that_leaves_in_the_middle_of_a_block_disturbs_nobody(kit: Kit) -> None:
     started, never = asyncio.Event(), asyncio.Event()
 
     async def waits(stream: Stream[Reading]) -> AsyncIterator[Score]:
@@ -140,8 +146,7 @@ async def test_a_partition_that_leaves_in_the_middle_of_a_block_disturbs_nobody(
     assert kit.finished == []  # it is somebody else's now
 
 
-async def test_bad_records_are_put_aside_once_for_all_readers() -> None:
-    kit = Kit()
+async def test_bad_records_are_put_aside_once_for_all_readers(kit: Kit) -> None:
     kit.readings.window(tumbling("1s"), idle=None).agg("bars", Bar, **_bar())
     for spec in topic_specs(kit.app):
         kit.log.create(spec)
@@ -169,8 +174,7 @@ def _bar() -> dict[str, object]:
     return {"n": count(), "mean": mean("s1"), "peak": maximum("s4")}
 
 
-async def test_an_event_that_raises_becomes_a_dead_letter_with_its_bytes() -> None:
-    kit = Kit()
+async def test_an_event_that_raises_becomes_a_dead_letter_with_its_bytes(kit: Kit) -> None:
     (bad,) = kit.wire("bad", s1=-1.0)
     await kit.runner().take(kit.block(*kit.wire("a"), bad, *kit.wire("b")))
     await kit.producer.flush()
@@ -181,8 +185,7 @@ async def test_an_event_that_raises_becomes_a_dead_letter_with_its_bytes() -> No
     assert kit.finished == [3]
 
 
-async def test_a_result_that_kafka_refuses_for_good_stops_the_worker() -> None:
-    kit = Kit()
+async def test_a_result_that_kafka_refuses_for_good_stops_the_worker(kit: Kit) -> None:
     kit.log.down()
     await kit.runner().take(kit.block(*kit.wire("a")))
     kit.log.expire()
@@ -192,8 +195,7 @@ async def test_a_result_that_kafka_refuses_for_good_stops_the_worker() -> None:
     assert kit.finished == []
 
 
-async def test_a_result_that_does_not_fit_its_schema_is_put_aside() -> None:
-    kit = Kit()
+async def test_a_result_that_does_not_fit_its_schema_is_put_aside(kit: Kit) -> None:
     outlet = kit.outlet("score")
     await outlet.send(kit.scores, [Score("a", "u", 2**70, 0.5), Score("b", "u", 0, 0.5)], [0, 0])
     await kit.producer.flush()
@@ -203,8 +205,7 @@ async def test_a_result_that_does_not_fit_its_schema_is_put_aside() -> None:
     assert "ts" in letter.error  # type: ignore[attr-defined]
 
 
-async def test_late_events_go_out_whole_though_only_some_columns_were_read() -> None:
-    kit = Kit()
+async def test_late_events_go_out_whole_though_only_some_columns_were_read(kit: Kit) -> None:
     kit.readings.window(tumbling("1s"), idle=None).agg("bars", Bar, **_bar())
     for spec in topic_specs(kit.app):
         kit.log.create(spec)
