@@ -59,9 +59,9 @@ class KafkaProducer:
             "acks": "all",
             "partitioner": "murmur2_random",
             "linger.ms": linger_ms,
-            # A record that comes while two requests are under way joins others in the next one: batches under load, no wait
-            # without. Five in flight, the default, made more than twice the requests and the median wait for an ack 2.5 times
-            # as long at 2,500 records/s.
+            # A record that comes while two requests are under way joins others in the next one: batches under load,
+            # no wait without. Five in flight, the default, made more than twice the requests and the median wait for
+            # an ack 2.5 times as long at 2,500 records/s.
             "max.in.flight.requests.per.connection": 2,
             "compression.type": compression,
             "queue.buffering.max.messages": max_messages,
