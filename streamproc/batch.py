@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -148,8 +149,9 @@ def column_types(record: type[Record]) -> dict[str, Any]:
     plain = {int: pl.Int64, float: pl.Float64, str: pl.String, bool: pl.Boolean, bytes: pl.Binary}
     types: dict[str, Any] = {}
     for field in msgspec.structs.fields(record):
-        args = [a for a in getattr(field.type, "__args__", (field.type,)) if a is not type(None)]
-        types[field.encode_name] = plain.get(args[0], pl.Object) if len(args) == 1 else pl.Object
+        union = get_origin(field.type) in (Union, UnionType)
+        options = [kind for kind in (get_args(field.type) if union else (field.type,)) if kind is not type(None)]
+        types[field.encode_name] = plain.get(options[0], pl.Object) if len(options) == 1 else pl.Object
     return types
 
 

@@ -12,18 +12,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
-from streamproc.errors import StreamprocError
+from streamproc.errors import SettingsError, StreamprocError
 
 SUBPROTOCOL = "streamproc.v1.json"
+_BAD_REQUEST = 107  # of the gateway's error codes
 _WINDOW = 1000  # events on their way at most, per client
 _QUEUE = 1 << 14  # frames of a subscription that nobody has asked for yet; beyond that the socket is not read
 
@@ -37,15 +39,15 @@ class Ack(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One result. ``cause`` is the id of the event that caused it; ``timestamp`` when that was taken in, in
-    milliseconds.
+    """One result. ``data`` is JSON; ``cause`` the id of the event that caused it; ``timestamp`` when that was taken
+    in, in milliseconds.
     """
 
     key: str | None
     partition: int
     offset: int
     timestamp: int
-    data: msgspec.Raw
+    data: bytes
     cause: str | None
 
 
@@ -100,12 +102,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Subscription:
-    """Results of one channel, in the order of each partition. Entering it subscribes, leaving it unsubscribes."""
+    """Results of one channel, in the order of each partition. Entering it subscribes, leaving it unsubscribes.
+
+    It wants to be read: while :data:`_QUEUE` of its frames wait, the client reads nothing at all, acks neither.
+    """
 
     def __init__(self, client: Client, channel: str) -> None:
         self.channel = channel
         self._client = client
-        self._queue: asyncio.Queue[_Frame | Exception] = asyncio.Queue(_QUEUE)
+        self._queue: asyncio.Queue[_Frame | None] = asyncio.Queue(_QUEUE)  # None wakes who waits when it has ended
+        self._ended: Exception | None = None
+        self._left = False
         self._sid = 0
 
     async def __aenter__(self) -> Subscription:
@@ -113,25 +120,38 @@ class Subscription:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._leave()
         await self._client._unsubscribe(self._sid)
 
     def __aiter__(self) -> AsyncIterator[Message | Gap]:
         return self._messages()
 
-    def _end(self, error: Exception) -> None:
-        if self._queue.full():
+    async def _take(self, frame: _Frame) -> None:
+        if not self._left:
+            await self._queue.put(frame)
+
+    def _leave(self) -> None:
+        """Nobody reads on: lets go of what waits, and of the reader that may wait for room."""
+        self._left = True
+        while not self._queue.empty():
             self._queue.get_nowait()
-        self._queue.put_nowait(error)
+
+    def _end(self, error: Exception) -> None:
+        self._ended = error
+        if not self._queue.full():
+            self._queue.put_nowait(None)
 
     async def _messages(self) -> AsyncIterator[Message | Gap]:
         while True:
+            if self._ended is not None and self._queue.empty():
+                raise self._ended
             frame = await self._queue.get()
-            if isinstance(frame, Exception):
-                raise frame
+            if frame is None:
+                continue
             if frame.op == "gap":
                 yield Gap(frame.lost, frame.reason)
             for m in frame.msgs:
-                yield Message(m.k, m.p, m.o, m.ts, m.d, m.cid)
+                yield Message(m.k, m.p, m.o, m.ts, bytes(m.d), m.cid)
 
 
 class Client:
@@ -155,7 +175,7 @@ class Client:
         self._requests = 0
 
     async def __aenter__(self) -> Client:
-        """Connects. Raises Disconnected."""
+        """Connects. Raises Disconnected, and SettingsError for an address that is none."""
         try:
             self._socket = await connect(
                 self.url,
@@ -165,19 +185,23 @@ class Client:
                 ping_interval=None,
                 proxy=None,
             )
-        except (OSError, InvalidHandshake, TimeoutError) as error:
+        except InvalidURI:
+            raise SettingsError(f"expected a gateway's address such as ws://127.0.0.1:8000; got {self.url!r}") from None
+        except (OSError, InvalidHandshake, EOFError) as error:
             raise Disconnected(f"no gateway at {self.url}: {error}") from None
-        await self._socket.send(_encode({"op": "hello", "client": self.name, "version": 1}), text=True)
+        await self._send({"op": "hello", "client": self.name, "version": 1})
         self._reader = asyncio.create_task(self._read(self._socket), name=f"{self.name} reader")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for subscription in self._subscriptions.values():
+            subscription._leave()  # or the reader waits for who will not read, and never sees the close
         if self._socket is not None:
             await self._socket.close()
         if self._reader is not None:
-            self._reader.cancel()  # it may be waiting for a subscription that nobody reads
+            self._reader.cancel()
             await asyncio.wait([self._reader])
 
     async def publish(self, topic: str, id: str, data: Any, *, key: str | None = None) -> Ack:
@@ -198,33 +222,50 @@ class Client:
         await self._window.acquire()
         future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
         future.add_done_callback(lambda _: self._window.release())
+        if id in self._acks:
+            future.cancel()
+            raise Refused(_BAD_REQUEST, f"an event with id {id!r} is on its way: wait for its answer", True, "id")
         self._acks[id] = future
         frame = {"op": "publish", "topic": topic, "id": id, "data": data}
-        await self._send(frame if key is None else {**frame, "key": key})
+        try:
+            await self._send(frame if key is None else {**frame, "key": key})
+        except Disconnected:
+            self._acks.pop(id, None)
+            future.cancel()
+            raise
         return future
+
+    async def room(self) -> None:
+        """Returns when the window has room: then :meth:`send` sends at once."""
+        async with self._window:
+            pass
 
     def subscribe(self, channel: str) -> Subscription:
         """The results of a channel from now on."""
         return Subscription(self, channel)
 
     async def _subscribe(self, subscription: Subscription) -> int:
-        reply = self._request()
-        self._opening[reply[0]] = subscription
-        await self._send({"op": "subscribe", "id": reply[0], "ch": subscription.channel})
-        return (await reply[1]).sid
+        id = self._request()
+        self._opening[id] = subscription
+        reply: asyncio.Future[_Frame] = asyncio.get_running_loop().create_future()
+        self._replies[id] = reply
+        try:
+            await self._send({"op": "subscribe", "id": id, "ch": subscription.channel})
+            return (await reply).sid
+        finally:
+            self._replies.pop(id, None)
+            self._opening.pop(id, None)
 
     async def _unsubscribe(self, sid: int) -> None:
+        """Does not wait for the answer: that may be behind results that another subscription has no room for."""
         if self._subscriptions.pop(sid, None) is not None and self._reader is not None and not self._reader.done():
-            id, reply = self._request()
-            await self._send({"op": "unsubscribe", "id": id, "sid": sid})
-            await reply
+            with contextlib.suppress(Disconnected):
+                await self._send({"op": "unsubscribe", "id": self._request(), "sid": sid})
 
-    def _request(self) -> tuple[str, asyncio.Future[_Frame]]:
+    def _request(self) -> str:
+        """An id that no event is likely to have: they share one space."""
         self._requests += 1
-        id = f"r{self._requests}"
-        future: asyncio.Future[_Frame] = asyncio.get_running_loop().create_future()
-        self._replies[id] = future
-        return id, future
+        return f"\N{SECTION SIGN}{self._requests}"
 
     async def _send(self, frame: dict[str, Any]) -> None:
         assert self._socket is not None, "use: async with Client(…) as client"
@@ -240,8 +281,12 @@ class Client:
                 await self._take(_decode(await socket.recv(decode=False)))
         except ConnectionClosed as error:
             closed = self._lost(error)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            closed = Disconnected(f"{self.url}: that is no gateway: {error}")
+            await socket.close(1002)
         finally:
-            for future in (*self._acks.values(), *self._replies.values()):
+            waiting: list[asyncio.Future[Any]] = [*self._acks.values(), *self._replies.values()]
+            for future in waiting:
                 if not future.done():
                     future.set_exception(closed)
                     future.exception()  # seen: nobody may be waiting
@@ -257,11 +302,11 @@ class Client:
         elif frame.op in ("batch", "gap"):
             subscription = self._subscriptions.get(frame.sid)
             if subscription is not None:
-                await subscription._queue.put(frame)
-        elif frame.op in ("subscribed", "unsubscribed"):
-            if frame.op == "subscribed" and (opening := self._opening.pop(frame.id or "", None)):
+                await subscription._take(frame)
+        elif frame.op == "subscribed":
+            if opening := self._opening.pop(frame.id or "", None):
                 self._subscriptions[frame.sid] = opening
-            if reply := self._replies.pop(frame.id or "", None):
+            if (reply := self._replies.pop(frame.id or "", None)) and not reply.done():
                 reply.set_result(frame)
         elif frame.op == "error":
             self._refuse(frame)

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections import defaultdict, deque
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ from streamproc.define.app import App
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.duration import Duration, milliseconds
 from streamproc.define.topic import Topic
+from streamproc.errors import DefinitionError
 from streamproc.log.partition import partition_of
 from streamproc.log.ports import Headers
 from streamproc.record import Record
@@ -49,6 +51,9 @@ class Result(NamedTuple):
 class TestDriver:
     """Runs a topology without a broker. Every record is encoded and decoded as it would be on its way through Kafka.
 
+    Agents run in an event loop of its own, so that it works inside and outside of a running one. Plain Faust agents
+    (``app.faust``) are not run.
+
     Args:
         app: the topology.
         now: the clock at the start, in milliseconds since the epoch; only :meth:`advance` moves it.
@@ -66,17 +71,37 @@ class TestDriver:
         self._ends: dict[tuple[str, int], int] = defaultdict(int)
         self._todo: deque[tuple[Topic, Batch]] = deque()
         self._spread = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="TestDriver", daemon=True)
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(started)), name="TestDriver", daemon=True
+        )
         self._thread.start()
+        started.wait()
 
-    def publish(self, topic: Topic, *records: Record, timestamps: Sequence[int] | None = None) -> None:
+    def publish(
+        self, topic: Topic, *records: Record, timestamps: Sequence[int] | None = None, partition: int | None = None
+    ) -> None:
         """Puts records into a topic, as one batch per partition, and runs until nothing moves.
 
-        ``timestamps`` are when they are taken in; now, when None.
+        Args:
+            timestamps: when each is taken in; now, when None.
+            partition: where they go; by their keys, when None.
+
+        Raises:
+            InvalidRecord: one does not fit its schema; none is in the topic.
+            StreamprocError: what would have stopped a worker, such as an agent that returned.
         """
+        if self.app.topics.get(topic.name) is not topic:
+            raise DefinitionError(f"publish: topic {topic.name!r} is not one of app {self.app.name!r}")
+        for record in records:
+            if not isinstance(record, topic.record):
+                raise TypeError(
+                    f"publish: topic {topic.name!r} takes {topic.record.__name__}; got {type(record).__name__}"
+                )
         stamps = timestamps if timestamps is not None else [self.now] * len(records)
-        self._call(self._publish(topic, records, stamps))
+        if len(stamps) != len(records):
+            raise ValueError(f"publish: expected {len(records)} timestamps, one per record; got {len(stamps)}")
+        self._call(self._publish(topic, records, stamps, partition))
 
     def advance(self, duration: Duration) -> None:
         """Moves the clock on, lets idle windows close, and runs until nothing moves."""
@@ -93,12 +118,9 @@ class TestDriver:
 
     def close(self) -> None:
         """Stops all agents."""
-        if self._loop.is_closed():
-            return
-        self._call(self._stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._ended.set)
+            self._thread.join()
 
     def __enter__(self) -> TestDriver:
         return self
@@ -116,38 +138,60 @@ class TestDriver:
         headers: Sequence[Headers] | None = None,
     ) -> None:
         """Appends to a topic, and hands it to those who read it."""
-        codec = self._codec(topic)
-        by_partition: dict[int, tuple[list[Record], list[int]]] = defaultdict(lambda: ([], []))
-        for i, (record, timestamp) in enumerate(zip(records, timestamps, strict=True)):
-            decoded = codec.decode(codec.encode(record))
-            key = topic.key_of(decoded)
-            partition = self._partition(topic, key)
-            self.log.append(Result(topic.name, partition, key, decoded, timestamp, headers[i] if headers else ()))
-            rows, stamps = by_partition[partition]
-            rows.append(decoded)
-            stamps.append(timestamp)
-        for partition, (rows, stamps) in by_partition.items():
-            first = self._ends[topic.name, partition]
-            self._ends[topic.name, partition] += len(rows)
-            offsets = np.arange(first, first + len(rows), dtype=np.int64)
-            batch = Batch(topic.name, partition, topic.record, offsets, np.array(stamps, np.int64), records=rows)
-            self._todo.append((topic, batch))
+        self._append(topic, records, timestamps, headers, None)
 
     async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
         """Appends to the dead letters."""
         if record is not None and letter.topic is not None:
             topic = self.app.topics[letter.topic]
-            codec = self._codec(topic)
-            letter = _with_bytes(letter, topic.key_of(record), codec.encode(record))
+            value = self._codec(topic).encode(record)
+            letter = msgspec.structs.replace(letter, key=topic.key_of(record), value=value)
         await self.send(self.app.dead_letters, [letter], [self.now])
 
     # Inside.
 
+    def _append(
+        self,
+        topic: Topic,
+        records: Sequence[Record],
+        timestamps: Sequence[int],
+        headers: Sequence[Headers] | None,
+        partition: int | None,
+    ) -> None:
+        codec = self._codec(topic)
+        decoded = [codec.decode(codec.encode(record)) for record in records]  # all, before any is in the topic
+        by_partition: dict[int, tuple[list[Record], list[int]]] = defaultdict(lambda: ([], []))
+        for i, (record, timestamp) in enumerate(zip(decoded, timestamps, strict=True)):
+            key = topic.key_of(record)
+            at = self._partition(topic, key) if partition is None else partition
+            self.log.append(Result(topic.name, at, key, record, timestamp, headers[i] if headers else ()))
+            rows, stamps = by_partition[at]
+            rows.append(record)
+            stamps.append(timestamp)
+        for at, (rows, stamps) in by_partition.items():
+            first = self._ends[topic.name, at]
+            self._ends[topic.name, at] += len(rows)
+            offsets = np.arange(first, first + len(rows), dtype=np.int64)
+            batch = Batch(topic.name, at, topic.record, offsets, np.array(stamps, np.int64), records=rows)
+            self._todo.append((topic, batch))
+
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        if not self._thread.is_alive():
+            work.close()
+            raise RuntimeError("the driver is closed")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _publish(self, topic: Topic, records: Sequence[Record], timestamps: Sequence[int]) -> None:
-        await self.send(topic, records, timestamps)
+    async def _serve(self, started: threading.Event) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        started.set()
+        await self._ended.wait()
+        for task in self._tasks.values():
+            await task.stop()
+
+    async def _publish(
+        self, topic: Topic, records: Sequence[Record], timestamps: Sequence[int], partition: int | None
+    ) -> None:
+        self._append(topic, records, timestamps, None, partition)
         await self._settle()
 
     async def _settle(self) -> None:
@@ -164,10 +208,6 @@ class TestDriver:
             await task.advance()
         await self._settle()
 
-    async def _stop(self) -> None:
-        for task in self._tasks.values():
-            await task.stop()
-
     def _codec(self, topic: Topic) -> Codec:
         if topic.name not in self._codecs:
             self._codecs[topic.name] = Codec.of(topic, self._registry)
@@ -180,60 +220,74 @@ class TestDriver:
         return self._spread % topic.partitions
 
 
-def _with_bytes(letter: DeadLetter, key: bytes | None, value: bytes) -> DeadLetter:
-    return msgspec.structs.replace(letter, key=key, value=value)
+Part = tuple[Topic, int, list[Record], range]  # a batch to publish: its topic, partition, records and timestamps
+Outcome = dict[tuple[str, bytes | None], list[Any]]
 
 
 def split_invariant(app: App, inputs: Mapping[Topic, Sequence[Record]], *, tries: int = 20, seed: int = 0) -> None:
     """Checks that a topology's results do not depend on how its inputs were cut into batches.
 
-    The inputs are run whole, one by one, and cut at random ``tries`` times. Each topic must hold the same records,
-    bit for bit and in the same order per key, every time. Dead letters are left out: they hold the clock.
+    The inputs, partition by partition, are run whole, one by one, and cut at random ``tries`` times. Each topic must
+    hold the same records, bit for bit, with the same timestamps and headers and in the same order per key, every time
+    (in any order, where several agents write it). So must the dead letters, but for their time and traceback. The
+    clock stands still; events are taken in a millisecond apart.
 
     Raises:
         AssertionError: two runs differ; the message names the topic, the key and the first difference.
     """
     chance = random.Random(seed)
-    whole = _run(app, [(topic, list(records)) for topic, records in inputs.items()])
-    for attempt in range(tries + 1):
-        cuts = [
-            (topic, part)
-            for topic, records in inputs.items()
-            for part in (_cut(records, chance) if attempt else ([record] for record in records))
-        ]
-        _compare(
-            whole, _run(app, cuts), "one by one" if attempt == 0 else f"cut at random (try {attempt}, seed {seed})"
-        )
+    whole = [(topic, at, rows, stamps) for topic, rows in inputs.items() for at, rows, stamps in _parts(topic, rows)]
+    want = _run(app, whole)
+    _compare(want, _run(app, _cut(whole, lambda: 1)), "one by one")
+    for attempt in range(tries):
+        got = _run(app, _cut(whole, lambda: chance.choice((1, 2, 3, 7, 50, 1000))))
+        _compare(want, got, f"cut at random (try {attempt + 1}, seed {seed})")
 
 
-def _cut(records: Sequence[Record], chance: random.Random) -> Iterator[list[Record]]:
-    start = 0
-    while start < len(records):
-        stop = start + chance.choice((1, 2, 3, 7, 50, 1000))
-        yield list(records[start:stop])
-        start = stop
+def _parts(topic: Topic, records: Sequence[Record]) -> Iterator[tuple[int, list[Record], range]]:
+    by_partition: dict[int, list[Record]] = defaultdict(list)
+    for i, record in enumerate(records):
+        key = topic.key_of(record)
+        by_partition[i % topic.partitions if key is None else partition_of(key, topic.partitions)].append(record)
+    for partition, rows in by_partition.items():
+        yield partition, rows, range(len(rows))
 
 
-def _run(app: App, parts: Sequence[tuple[Topic, list[Record]]]) -> dict[tuple[str, bytes | None], list[bytes]]:
-    out: dict[tuple[str, bytes | None], list[bytes]] = defaultdict(list)
+def _cut(parts: Iterable[Part], length: Callable[[], int]) -> Iterator[Part]:
+    for topic, partition, records, stamps in parts:
+        start = 0
+        while start < len(records):
+            stop = start + length()
+            yield topic, partition, records[start:stop], stamps[start:stop]
+            start = stop
+
+
+def _run(app: App, parts: Iterable[Part]) -> Outcome:
+    """What each topic holds in the end, by key."""
+    out: Outcome = defaultdict(list)
+    writers = Counter(sink.name for agent in app.agents.values() for sink in agent.sinks)
     with TestDriver(app) as driver:
-        for topic, records in parts:
-            driver.publish(topic, *records)
+        for topic, partition, records, stamps in parts:
+            driver.publish(topic, *records, timestamps=stamps, partition=partition)
         for result in driver.log:
-            if result.topic != app.dead_letters.name:
-                codec = driver._codec(app.topics[result.topic])
-                out[result.topic, result.key].append(codec.encode(result.record)[FRAME.size :])
+            record, timestamp = result.record, result.timestamp
+            if isinstance(record, DeadLetter):
+                record, timestamp = msgspec.structs.replace(record, time=0, traceback=None), 0
+            value = driver._codec(app.topics[result.topic]).encode(record)[FRAME.size :]
+            out[result.topic, result.key].append((value, timestamp, result.headers, f"{record} at {timestamp}"))
+    for (name, _), results in out.items():
+        if writers[name] > 1 or name == app.dead_letters.name:
+            results.sort()
     return out
 
 
-def _compare(
-    whole: dict[tuple[str, bytes | None], list[bytes]], other: dict[tuple[str, bytes | None], list[bytes]], how: str
-) -> None:
-    for at in sorted(whole.keys() | other.keys(), key=repr):
-        want, got = whole.get(at, []), other.get(at, [])
-        if want != got:
-            i = next((i for i, (a, b) in enumerate(zip(want, got, strict=False)) if a != b), min(len(want), len(got)))
-            raise AssertionError(
-                f"topic {at[0]!r}, key {at[1]!r}: {len(want)} results when run whole, {len(got)} {how}; "
-                f"the first difference is result {i}"
-            )
+def _compare(want: Outcome, got: Outcome, how: str) -> None:
+    for at in sorted(want.keys() | got.keys(), key=repr):
+        a, b = want.get(at, []), got.get(at, [])
+        for i, (x, y) in enumerate(zip_longest(a, b)):
+            if x != y:
+                first, second = (entry[-1] if entry else "nothing" for entry in (x, y))
+                raise AssertionError(
+                    f"topic {at[0]!r}, key {at[1]!r}: {len(a)} results when run whole, {len(b)} {how}; "
+                    f"the first difference is result {i}: {first}, against {second}"
+                )

@@ -85,8 +85,6 @@ class Comparison:
         if get_origin(hint) in (Union, types.UnionType):
             return f"{path}: the class allows {_said(hint)}, the schema only {_name(schema)}"
         kind = schema["type"] if isinstance(schema, dict) else schema
-        if isinstance(kind, (dict, list)):
-            return self.type(hint, kind, path)
         if hint is Any or kind in _PLAIN.get(hint, ()):
             return None
         origin, args = get_origin(hint), get_args(hint)

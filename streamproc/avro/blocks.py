@@ -3,8 +3,8 @@
 A v2 record with a key and no headers is a valid Avro record, because Kafka's varints are Avro's zig-zag longs. So the
 body of a record batch, with an Avro object-container header in front and a sync marker behind, is an Avro file block,
 and a fast Avro reader turns it into columns with no Python per record. That holds only where every record of the
-batch has that shape, so the way is taken only when it is proven right afterwards (see :func:`_proven`); everything
-else takes the row way, with the same result.
+batch has that shape, so what was read is believed only when it is proven right (see :class:`_Proof`); everything else
+takes the row way, with the same result.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from streamproc.avro.codec import FRAME, Codec
+from streamproc.avro.codec import FRAME, Codec, physical
 from streamproc.avro.ports import Schema
+from streamproc.avro.walk import Places, Step, Unproven, require, steps_over, varint_sizes
 from streamproc.batch import Batch, Longs
 from streamproc.errors import UndecodableRecord
 from streamproc.log.batches import RawRecord, RecordBatch, varint
 
 _SYNC = b"streamproc-block"
 _FEW = 48  # rows; below, a columnar reader's fixed cost (about 0.4 ms) is more than reading row by row takes
+_LEAST = 12  # bytes that a record takes: six numbers, the attributes, the framing
 _BLOCK_TYPES = frozenset({"boolean", "int", "long", "float", "double", "string", "bytes"})
 #: Names that no schema's field can have by accident.
+_OURS = "kafka__"
 _LEN, _ATTR, _TIME, _OFFSET, _KEY, _VLEN, _WIRE, _HEADERS = (
-    f"kafka__{n}" for n in ("len", "attr", "ts", "off", "key", "vlen", "wire", "hdrs")
+    _OURS + name for name in ("len", "attr", "ts", "off", "key", "vlen", "wire", "hdrs")
 )
 
 
@@ -70,11 +73,15 @@ class BlockDecoder:
         self._few = few
         self.codec = codec
         self.columns = columns
-        self._wire = FRAME.pack(0, codec.schema_id)
         self._fits = fits_blocks(codec.schema)
-        self._headers = (
-            {null_key: _container_header(codec.schema, null_key) for null_key in (False, True)} if self._fits else {}
-        )
+        if self._fits:
+            fields = physical(codec.schema)["fields"]
+            self._wanted = [f["name"] for f in fields if columns is None or f["name"] in columns] or [fields[0]["name"]]
+            # A string that nobody wants must be one all the same, or the two ways would differ; the reader looks at it.
+            texts = [f["name"] for f in fields if "string" in f["type"] and f["name"] not in self._wanted]
+            self._columns = [_LEN, *self._wanted, *texts]
+            self._headers = {null_key: _container_header(fields, null_key) for null_key in (False, True)}
+            self._proof = _Proof(FRAME.pack(0, codec.schema_id), [f["type"] for f in fields])
 
     def decode(
         self, partition: int, batches: Sequence[RecordBatch | Sequence[RawRecord]], first_offset: int
@@ -96,7 +103,7 @@ class BlockDecoder:
 
     def _shape(self, batch: RecordBatch | Sequence[RawRecord]) -> bool | None:
         """Whether the batch's first key is null, if it may go the block way; None if it may not."""
-        if not self._fits or not isinstance(batch, RecordBatch) or batch.count < 1 or batch.append_time is not None:
+        if not self._fits or not isinstance(batch, RecordBatch) or batch.count < 1:
             return None
         if batch.attributes & 0x07:
             return False  # compressed: assume keys, and look again when the body is there
@@ -106,26 +113,17 @@ class BlockDecoder:
         self, out: Decoded, partition: int, batches: list[RecordBatch], null_key: bool, first_offset: int
     ) -> bool:
         try:
-            bodies = [bytes(batch.body()) for batch in batches]
-        except UndecodableRecord:
+            bodies = [batch.body() for batch in batches]
+            if batches[0].attributes & 0x07:
+                null_key = _first_key_is_null(bodies[0])
+            require(all(batch.count * _LEAST <= len(body) for batch, body in zip(batches, bodies, strict=True)))
+            container, starts = self._container(batches, bodies, null_key)
+            frame = _read(container, self._columns)
+            sizes = [len(body) for body in bodies]
+            offsets, stamps = self._proof.of(batches, container, starts, sizes, frame[_LEN].to_numpy(), null_key)
+        except (UndecodableRecord, Unproven):
             return False
-        if batches[0].attributes & 0x07:
-            null_key = _first_key_is_null(bodies[0])
-        try:
-            frame = self._read(batches, bodies, null_key)
-        except (
-            BaseException
-        ) as error:  # a panic of the reader is a BaseException that is no Exception; it costs only this way
-            if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
-                raise
-            return False
-        counts = np.array([batch.count for batch in batches], np.int64)
-        if not _proven(frame, batches, bodies, counts, self._wire):
-            return False
-        offsets = np.repeat(np.array([b.base_offset for b in batches], np.int64), counts) + frame[_OFFSET].to_numpy()
-        stamps = np.repeat(np.array([b.first_timestamp for b in batches], np.int64), counts) + frame[_TIME].to_numpy()
-        wanted = [name for name in frame.columns if not name.startswith("kafka__")]
-        rows = frame.select(_plain(frame[name]) for name in wanted)
+        rows = frame.select(_plain(frame[name]) for name in self._wanted)
         if offsets[0] < first_offset:
             keep = np.flatnonzero(offsets >= first_offset)
             rows, offsets, stamps = rows[keep], offsets[keep], stamps[keep]
@@ -134,13 +132,18 @@ class BlockDecoder:
             out.batches.append(Batch(self.topic, partition, self.codec.record, offsets, stamps, frame=rows))
         return True
 
-    def _read(self, batches: list[RecordBatch], bodies: list[bytes], null_key: bool) -> pl.DataFrame:
-        parts: list[bytes] = [self._headers[null_key]]
+    def _container(
+        self, batches: list[RecordBatch], bodies: list[bytes | memoryview], null_key: bool
+    ) -> tuple[bytes, list[int]]:
+        """The record batches as an Avro file, and where in it each one's body begins."""
+        parts: list[bytes | memoryview] = [self._headers[null_key]]
+        starts, at = [], len(parts[0])
         for batch, body in zip(batches, bodies, strict=True):
-            parts += (_long(batch.count), _long(len(body)), body, _SYNC)
-        names = [f["name"] for f in self.codec.schema["fields"]]  # type: ignore[index, call-overload]
-        wanted = names if self.columns is None else [n for n in names if n in self.columns]
-        return pl.read_avro(io.BytesIO(b"".join(parts)), columns=[_LEN, _TIME, _OFFSET, _WIRE, *wanted, _HEADERS])
+            head = _long(batch.count) + _long(len(body))
+            starts.append(at + len(head))
+            at += len(head) + len(body) + len(_SYNC)
+            parts += (head, body, _SYNC)
+        return b"".join(parts), starts
 
     def _rows(self, out: Decoded, partition: int, batch: RecordBatch | Sequence[RawRecord], first_offset: int) -> None:
         records, offsets, stamps = [], [], []
@@ -169,85 +172,100 @@ class BlockDecoder:
 
 def fits_blocks(schema: Schema) -> bool:
     """Whether values of a schema can be read as blocks: a flat record of plain types, each perhaps nullable."""
-    return (
-        isinstance(schema, dict) and schema.get("type") == "record" and all(_fits(f["type"]) for f in schema["fields"])
-    )
+    fields = physical(schema)["fields"] if isinstance(schema, dict) and schema.get("type") == "record" else ()
+    return bool(fields) and all(_fits(f["type"]) and not f["name"].startswith(_OURS) for f in fields)
 
 
 def _fits(kind: Any) -> bool:
     if isinstance(kind, list):
-        return (
-            len(kind) == 2
-            and "null" in kind
-            and all(_fits(branch) for branch in kind if branch != "null")
-            and kind != ["null", "null"]
-        )
-    if isinstance(kind, dict):
-        return kind.get("logicalType", "timestamp-millis") == "timestamp-millis" and _fits(kind["type"])
-    return kind in _BLOCK_TYPES
+        return len(kind) == 2 and "null" in kind and any(_fits(branch) for branch in kind)
+    return isinstance(kind, str) and kind in _BLOCK_TYPES
 
 
-def _proven(frame: pl.DataFrame, batches: list[RecordBatch], bodies: list[bytes], counts: Longs, wire: bytes) -> bool:
-    """Whether a frame read as a block is right.
+class _Proof:
+    """Proves that record batches hold exactly the rows that were read of them, and gives their offsets and times.
 
-    All must hold: as many rows as the headers say; no row with headers; one schema id throughout; each batch's record
-    lengths add up to its body; the bytes at each place where those lengths put a record are that row's own length,
-    time and offset.
+    The reader tells only each record's length. By these every record is walked over from its start to its end; all
+    must come out there, with keys alike, one schema id, no headers, and offsets rising within their batch.
     """
-    if len(frame) != counts.sum():
-        return False
-    if not frame.select((pl.col(_HEADERS) == 0).all() & (pl.col(_WIRE) == pl.lit(wire)).all()).item():
-        return False
-    lengths, deltas, times = (frame[name].to_numpy() for name in (_LEN, _OFFSET, _TIME))
-    if lengths.min() < 0 or deltas[0] < 0:
-        return False
-    last = np.cumsum(counts) - 1  # each batch's last row
-    sizes = lengths + varint_sizes(lengths)
-    ends = np.cumsum(sizes)
-    if not np.array_equal(ends[last], np.cumsum([len(body) for body in bodies])):
-        return False
-    if (deltas[last] > np.array([batch.last_offset_delta for batch in batches])).any():
-        return False
-    rising = np.diff(deltas) > 0
-    rising[last[:-1]] = deltas[last[:-1] + 1] >= 0  # a batch's first row follows another batch's last
-    if not rising.all():
-        return False
-    data = np.frombuffer(b"".join(bodies), np.uint8)
-    read, at = read_varints(data, ends - sizes)
-    if not np.array_equal(read, lengths):
-        return False
-    read, at = read_varints(data, at + 1)  # after the attributes
-    if not np.array_equal(read, times):
-        return False
-    read, _ = read_varints(data, at)
-    return np.array_equal(read, deltas)
+
+    def __init__(self, wire: bytes, kinds: list[Any]) -> None:
+        self._wire = wire
+        self._value: list[Step] = steps_over(kinds)
+
+    def of(
+        self,
+        batches: list[RecordBatch],
+        data: bytes,
+        starts: list[int],
+        filled: list[int],
+        lengths: Longs,
+        null_key: bool,
+    ) -> tuple[Longs, Longs]:
+        """Offsets and timestamps of the rows.
+
+        Args:
+            data: the bodies of ``batches`` lie in it at ``starts``, each of so many bytes as ``filled`` says.
+            lengths: of each record, as it was read.
+
+        Raises:
+            Unproven: what was read may be wrong.
+        """
+        counts = np.array([batch.count for batch in batches], np.int64)
+        require(len(lengths) == counts.sum() and lengths.min() > 0 and lengths.max() < len(data))
+        sizes = lengths + varint_sizes(lengths)
+        ends = np.cumsum(sizes)
+        last = np.cumsum(counts) - 1  # each batch's last row
+        behind = np.cumsum(filled)
+        require(np.array_equal(ends[last], behind))
+        ends += np.repeat(starts - (behind - filled), counts)
+        places = Places(data, ends - sizes)
+        require(np.array_equal(places.longs(), lengths) and np.array_equal(places.at, ends - lengths))
+        times, deltas = self._walk(places, ends, null_key)
+        return self._offsets(batches, counts, last, deltas), _stamps(batches, counts, times)
+
+    def _walk(self, places: Places, ends: Longs, null_key: bool) -> tuple[Longs, Longs]:
+        places.move(1)  # the attributes are unused
+        times, deltas, key = places.longs(), places.longs(), places.longs()
+        require((key == -1).all() if null_key else ((key >= 0) & (key < 1 << 31)).all())
+        if not null_key:
+            places.move(key)
+        value = places.longs()
+        value_end = places.at + value
+        places.five(self._wire)
+        for step in self._value:
+            step(places)
+        require(np.array_equal(places.at, value_end))
+        places.byte(0)  # no headers
+        require(np.array_equal(places.at, ends))
+        return times, deltas
+
+    @staticmethod
+    def _offsets(batches: list[RecordBatch], counts: Longs, last: Longs, deltas: Longs) -> Longs:
+        rising = np.diff(deltas, prepend=-1) > 0
+        rising[last[:-1] + 1] = deltas[last[:-1] + 1] >= 0  # each batch's first row
+        require(rising.all())
+        require((deltas[last] <= [batch.last_offset_delta for batch in batches]).all())
+        return np.repeat(np.array([batch.base_offset for batch in batches], np.int64), counts) + deltas
 
 
-def varint_sizes(values: Longs) -> Longs:
-    """How many bytes each value takes as a zig-zag varint."""
-    zigzag = ((values << 1) ^ (values >> 63)).view(np.uint64)
-    sizes = np.ones(len(values), np.int64)
-    for shift in range(7, 64, 7):
-        more = zigzag >= np.uint64(1 << shift)
-        if not more.any():
-            break
-        sizes += more
-    return sizes
+def _stamps(batches: list[RecordBatch], counts: Longs, times: Longs) -> Longs:
+    """Each record's time, or its batch's where the broker stamped it."""
+    low, high = int(times.min()), int(times.max())
+    require(all(abs(b.first_timestamp) < 1 << 62 for b in batches) and low > -1 << 62 and high < 1 << 62)
+    if any(batch.append_time is not None for batch in batches):
+        times = times * np.repeat([batch.append_time is None for batch in batches], counts)
+    first = [batch.first_timestamp if batch.append_time is None else batch.append_time for batch in batches]
+    return np.repeat(np.array(first, np.int64), counts) + times
 
 
-def read_varints(data: np.ndarray[Any, np.dtype[np.uint8]], at: Longs) -> tuple[Longs, Longs]:
-    """The zig-zag varints at each of many places, and where each ends; bytes past the end count as zero."""
-    value = np.zeros(len(at), np.uint64)
-    at = at.copy()
-    open_ = np.arange(len(at))
-    for shift in range(0, 70, 7):
-        byte = data[np.minimum(at[open_], len(data) - 1)]
-        value[open_] |= (byte & np.uint8(0x7F)).astype(np.uint64) << np.uint64(min(shift, 63))
-        at[open_] += 1
-        open_ = open_[byte >= 0x80]
-        if not len(open_):
-            break
-    return (value >> np.uint64(1)).view(np.int64) ^ -(value & np.uint64(1)).view(np.int64), at
+def _read(container: bytes, columns: list[str]) -> pl.DataFrame:
+    try:
+        return pl.read_avro(io.BytesIO(container), columns=columns)
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of the reader is no Exception; it costs no more than this way
+        raise Unproven from error
 
 
 def _first_key_is_null(body: bytes | memoryview) -> bool:
@@ -262,17 +280,14 @@ def _first_key_is_null(body: bytes | memoryview) -> bool:
 
 
 def _plain(series: pl.Series) -> pl.Series:
-    """A column of the types that batches have: instants as milliseconds, narrow numbers widened."""
-    if series.dtype == pl.Datetime:
-        return series.dt.timestamp("ms")
+    """A column of the types that batches have: narrow numbers widened."""
     if series.dtype == pl.Int32:
         return series.cast(pl.Int64)
     return series.cast(pl.Float64) if series.dtype == pl.Float32 else series
 
 
-def _container_header(schema: Any, null_key: bool) -> bytes:
-    """The start of an Avro object-container file whose records are Kafka's, around values of ``schema``."""
-    key: list[dict[str, Any]] = [{"name": _KEY, "type": "long" if null_key else "bytes"}]
+def _container_header(fields: list[dict[str, Any]], null_key: bool) -> bytes:
+    """The start of an Avro object-container file whose records are Kafka's, around values with these fields."""
     around = {
         "type": "record",
         "name": "kafka__record",
@@ -281,10 +296,10 @@ def _container_header(schema: Any, null_key: bool) -> bytes:
             {"name": _ATTR, "type": {"type": "fixed", "name": "kafka__attributes", "size": 1}},
             {"name": _TIME, "type": "long"},
             {"name": _OFFSET, "type": "long"},
-            *key,
+            {"name": _KEY, "type": "long" if null_key else "bytes"},
             {"name": _VLEN, "type": "long"},
-            {"name": _WIRE, "type": {"type": "fixed", "name": "kafka__wire", "size": FRAME.size}},
-            *({"name": f["name"], "type": f["type"]} for f in schema["fields"]),
+            {"name": _WIRE, "type": {"type": "fixed", "name": "kafka__framing", "size": FRAME.size}},
+            *({"name": f["name"], "type": f["type"]} for f in fields),
             {"name": _HEADERS, "type": "long"},
         ],
     }

@@ -26,6 +26,7 @@ from streamproc.record import Record
 
 FRAME = struct.Struct(">bI")
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
+_ADDRESS = re.compile(r" from <_io\.BytesIO[^>]*>")  # fastavro tells where in memory it read; the same is the same
 _NAMED = re.compile(r"(?:unknown|missing required) field `(.*?)`")
 
 
@@ -80,7 +81,7 @@ class Codec:
             return self._from_json.decode(data)
         except msgspec.ValidationError as error:
             raise _invalid(error) from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRecord(f"not JSON: {error}") from None
 
     def to_json(self, record: Record) -> bytes:
@@ -133,7 +134,8 @@ class Codec:
         try:
             values = fastavro.schemaless_reader(data, schemas.writer, schemas.reader)
         except Exception as error:  # fastavro raises many types on malformed data
-            raise UndecodableRecord(f"schema {schema_id}: {type(error).__name__}: {error}".rstrip(": ")) from None
+            said = _ADDRESS.sub("", f"{type(error).__name__}: {error}").rstrip(": ")
+            raise UndecodableRecord(f"schema {schema_id}: {said}") from None
         if data.tell() != len(wire):
             raise UndecodableRecord(f"schema {schema_id}: {len(wire) - data.tell()} bytes left after the datum")
         return values  # type: ignore[no-any-return]

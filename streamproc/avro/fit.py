@@ -41,17 +41,17 @@ def _is(fits: Callable[[Any], bool]) -> Check:
 
 def _integer(bits: int) -> Check:
     low, high = -(1 << bits - 1), (1 << bits - 1) - 1
-    return _is(lambda v: (type(v) is int or isinstance(v, np.integer)) and low <= v <= high)
+    return _is(lambda value: (type(value) is int or isinstance(value, np.integer)) and low <= int(value) <= high)
 
 
 def _double(value: Any) -> bool:
     if type(value) is float or isinstance(value, np.floating):
         return True
-    return type(value) is int and abs(value) <= 1 << 1023 and float(value) == value
+    return type(value) is int and abs(value) <= 1 << 1023 and int(float(value)) == value
 
 
 def _float(value: Any) -> bool:
-    return _double(value) and (not math.isfinite(value) or abs(value) < 2.0**128 - 2.0**103)
+    return _double(value) and (not math.isfinite(value) or abs(float(value)) < 2.0**128 - 2.0**103)
 
 
 def _string(value: Any) -> bool:

@@ -47,10 +47,10 @@ class StartProgress:
     def __enter__(self) -> StartProgress:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn
             from rich.progress import Progress as Bars
+            from rich.progress import SpinnerColumn
 
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+            columns = (SpinnerColumn(), "{task.description}", "{task.fields[size]}")
             self._live = Bars(*columns, console=Console(stderr=True), transient=True)
             self._live.start()
         return self
@@ -71,5 +71,7 @@ class StartProgress:
         if progress.stage != self._stage:
             if self._task is not None:
                 self._live.remove_task(self._task)
-            self._task = self._live.add_task(progress.stage, total=progress.total_bytes or None)
-        self._live.update(self._task, completed=progress.done_bytes)
+            self._task = self._live.add_task(progress.stage, total=progress.total_bytes or None, size="")
+        if progress.total_bytes:
+            done, total = progress.done_bytes / 1e6, progress.total_bytes / 1e6
+            self._live.update(self._task, completed=progress.done_bytes, size=f"{done:.0f} of {total:.0f} MB")

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ import typer
 #: Set by whoever starts a process that must not outlive it.
 PARENT = "STREAMPROC_PARENT"
 REGISTRY = "STREAMPROC_REGISTRY"
+_ALONE = 5.0  # seconds that a process may take for a tidy end when its parent has died
+_LIBRARIES = ("faust", "mode", "aiokafka", "streamproc.runtime.transport")  # the last one: classes of Faust's
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 RegistryOption = Annotated[
@@ -41,12 +44,28 @@ def registry_url(given: str | None) -> str:
     return f"file:{Path.cwd() / 'schemas' / 'registry.json'}"
 
 
+class Calm(logging.Filter):
+    """Keeps back what the libraries below say of things that need nobody: what they try again (that the broker is away
+    is told once, by ours), and what was cancelled.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_LIBRARIES):
+            return True
+        given = record.args if isinstance(record.args, tuple) else ()
+        errors = [*given, *(record.exc_info or ())]
+        harmless = (OSError, asyncio.CancelledError)
+        return not any(isinstance(e, harmless) or getattr(e, "retriable", False) for e in errors)
+
+
 def log_to_stderr(verbose: bool = False) -> None:
-    """One line per event on stderr; of the libraries below only what is wrong."""
+    """One line per event on stderr; of the libraries below only what is wrong, unless it is to be ``verbose``."""
     logging.basicConfig(stream=sys.stderr, format=_FORMAT, level=logging.WARNING, force=True)
+    if not verbose:
+        logging.getLogger().handlers[0].addFilter(Calm())
     logging.getLogger("streamproc").setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    for name in ("faust", "mode", "aiokafka", "streamproc.runtime.transport"):
+    for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.ERROR)
 
 
@@ -62,7 +81,7 @@ def serve(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     runner(_until_told(work))
 
 
-async def _until_told(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+async def _until_told(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -75,8 +94,13 @@ async def _until_told(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
 
 async def _watch_parent(told: asyncio.Event) -> None:
+    """Nobody tells a child of its parent's death: it looks. The broker dies then too, so a tidy end may never come."""
     parent = os.environ.get(PARENT)
-    while parent is not None and os.getppid() == int(parent):  # noqa: ASYNC110  nobody tells a child of its parent's death
+    if parent is None:
+        return
+    while os.getppid() == int(parent):  # noqa: ASYNC110
         await asyncio.sleep(0.5)
-    if parent is not None:
-        told.set()
+    told.set()
+    last = threading.Timer(_ALONE, os._exit, [1])
+    last.daemon = True
+    last.start()

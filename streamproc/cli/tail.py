@@ -17,7 +17,9 @@ app = noun()
 def tail(
     channel: Annotated[str, typer.Argument(help="The channel's name.")],
     url: Url = DEFAULT_URL,
-    number: Annotated[int, typer.Option("--number", "-n", help="Stop after so many results; 0 goes on for ever.")] = 0,
+    number: Annotated[
+        int, typer.Option("--number", "-n", min=0, help="Stop after so many results; 0 goes on for ever.")
+    ] = 0,
 ) -> None:
     """Print a channel's results from now on, one JSON object a line. Results that were left out are told on stderr."""
     asyncio.run(_tail(url, channel, number))
@@ -32,7 +34,7 @@ async def _tail(url: str, channel: str, number: int) -> None:
             if isinstance(result, Gap):
                 typer.echo(f"{result.lost} results were left out: {result.reason}", err=True)
                 continue
-            typer.echo(bytes(result.data).decode())
+            typer.echo(result.data.decode())
             seen += 1
             if seen == number:
                 return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -46,6 +48,11 @@ def worker(
             stopper.cancel()
             await running.stop()
             await admin.stop()
+            if running.stuck:
+                # Threads and tasks of Faust are left that do not mind being cancelled: the loop would wait for ever.
+                typer.echo(f"error: {running.failure or 'not stopped in order: Kafka does not answer'}", err=True)
+                sys.stderr.flush()
+                os._exit(1)
 
     async def _stop_when(told: asyncio.Event, running: Worker) -> None:
         await told.wait()

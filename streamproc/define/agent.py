@@ -32,10 +32,8 @@ class Agent:
         yields = inspect.isasyncgenfunction(self.function)
         if not yields and not inspect.iscoroutinefunction(self.function):
             raise DefinitionError(f"{what}: expected an async function; got {self.function!r}")
-        if len(inspect.signature(self.function).parameters) != 1:
-            raise DefinitionError(
-                f"{what}: expected a function of one argument, the stream; it takes {inspect.signature(self.function)}"
-            )
+        if (takes := len(inspect.signature(self.function).parameters)) != 1:
+            raise DefinitionError(f"{what}: expected a function of one argument, the stream; it takes {takes}")
         if self.sinks and not yields:
             raise DefinitionError(f"{what}: it has a sink and yields nothing: yield its results, or leave the sink out")
         if yields and not self.sinks:

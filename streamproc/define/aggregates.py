@@ -16,7 +16,8 @@ class Aggregate:
     field: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}({self.field or ''})"
+        word = {"sum": "total", "min": "minimum", "max": "maximum"}.get(self.kind, self.kind)
+        return f"{word}({self.field or ''})"
 
 
 def count() -> Aggregate:
@@ -25,12 +26,16 @@ def count() -> Aggregate:
 
 
 def total(field: str) -> Aggregate:
-    """The sum of a number field: an int of ints (exact within 64 bits), a float of floats. Nulls count for nothing."""
+    """The sum of a number field: an int of ints (exact within 64 bits, and wrong beyond), a float of floats. Nulls
+    count for nothing.
+    """
     return Aggregate("sum", field)
 
 
 def mean(field: str) -> Aggregate:
-    """The arithmetic mean of a number field. A float; null where every value is null."""
+    """The arithmetic mean of a number field: its sum (see :func:`total`) by its count. A float; null where every value
+    is null.
+    """
     return Aggregate("mean", field)
 
 

@@ -35,6 +35,10 @@ class Aggregation:
     def name(self) -> str:
         return self.sink.name
 
+    @property
+    def sinks(self) -> tuple[Topic, ...]:
+        return (self.sink, self.late)
+
     def __str__(self) -> str:
         body = ", ".join(f"{name}={aggregate}" for name, aggregate in self.aggregates.items())
         return f"{self.window} grace {written(self.grace)}: {body}"
@@ -81,7 +85,9 @@ def _check(name: str, record: type[Record], source: Topic, aggregates: dict[str,
     have = fields(record)
     key = fields(source.record)[source.key or ""]
     if key.name in ("start", "end"):
-        raise DefinitionError(f"aggregation {name!r}: its results need start and end, so the key cannot be {key.name!r}")
+        raise DefinitionError(
+            f"aggregation {name!r}: its results need start and end, so the key cannot be {key.name!r}"
+        )
     if clash := {key.name, "start", "end"} & set(aggregates):
         raise DefinitionError(f"aggregation {name!r}: {', '.join(sorted(clash))} cannot be an aggregate's name")
     want: dict[str, Field] = {

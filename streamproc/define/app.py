@@ -70,9 +70,7 @@ class App:
     ) -> Channel:
         """Declares a channel: a Kafka topic of results, and what WebSocket clients subscribe to under the same name."""
         return self._declare(
-            Channel(
-                self, name, record, key, time, None, self._count(partitions), config, publish=False, cause=cause
-            )
+            Channel(self, name, record, key, time, None, self._count(partitions), config, publish=False, cause=cause)
         )
 
     def table(self, name: str, default: Callable[[], V] | None = None) -> Table[V]:
@@ -94,7 +92,7 @@ class App:
                 raise DefinitionError(f"agent: expected a topic of app {self.name!r}; got {found}")
 
         def declare(function: F) -> F:
-            self.add(Agent(name or function.__name__, source, sinks, function))
+            self.add(Agent(name or str(getattr(function, "__name__", "agent")), source, sinks, function))
             return function
 
         return declare

@@ -14,7 +14,7 @@ def text(app: App) -> str:
     """The topology as an indented tree: topics that nobody here writes first, and below each its readers and their
     sinks. What lies below a topic is printed once.
     """
-    written = {sink for agent in app.agents.values() for sink in _sinks(agent)}
+    written = {sink for agent in app.agents.values() for sink in agent.sinks}
     shown = _shown(app)
     done: set[Topic] = set()
     lines = [f"app {app.name}"]
@@ -41,16 +41,12 @@ def _topic(app: App, topic: Topic, depth: int, done: set[Topic]) -> Iterator[str
     done.add(topic)
     for agent in readers:
         yield f"{'  ' * (depth + 1)}{_label(agent)}"
-        for sink in _sinks(agent):
+        for sink in agent.sinks:
             yield from _topic(app, sink, depth + 2, done)
 
 
 def _label(agent: Agent | Aggregation) -> str:
     return f"window {agent}" if isinstance(agent, Aggregation) else f"agent {agent.name}"
-
-
-def _sinks(agent: Agent | Aggregation) -> tuple[Topic, ...]:
-    return (agent.sink, agent.late) if isinstance(agent, Aggregation) else agent.sinks
 
 
 def mermaid(app: App) -> str:
@@ -65,7 +61,7 @@ def mermaid(app: App) -> str:
         label = _label(agent).replace('"', "#quot;")
         lines.append(f'  a{i}["{label}"]')
         lines.append(f"  {node[agent.source]} --> a{i}")
-        lines += [f"  a{i} --> {node[sink]}" for sink in _sinks(agent)]
+        lines += [f"  a{i} --> {node[sink]}" for sink in agent.sinks]
     return "\n".join(lines)
 
 
@@ -79,7 +75,7 @@ def dot(app: App) -> str:
         node, label = (_quoted(name) for name in (f"agent {agent.name}", _label(agent)))
         lines.append(f"  {node} [shape=box, label={label}];")
         lines.append(f'  "{agent.source.name}" -> {node};')
-        lines += [f'  {node} -> "{sink.name}";' for sink in _sinks(agent)]
+        lines += [f'  {node} -> "{sink.name}";' for sink in agent.sinks]
     return "\n".join([*lines, "}"])
 
 
@@ -90,5 +86,5 @@ def _quoted(name: str) -> str:
 
 def _shown(app: App) -> list[Topic]:
     """All topics; the dead letters' only where somebody reads or writes them."""
-    used = {topic for agent in app.agents.values() for topic in (agent.source, *_sinks(agent))}
+    used = {topic for agent in app.agents.values() for topic in (agent.source, *agent.sinks)}
     return [topic for topic in app.topics.values() if topic is not app.dead_letters or topic in used]

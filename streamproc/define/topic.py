@@ -96,7 +96,7 @@ class Topic:
 
         if not isinstance(window, Window):
             raise DefinitionError(
-                f'topic {self.name!r}: expected a window such as tumbling("10s") or hopping("10s", "1s"); got {window!r}'
+                f'topic {self.name!r}: expected a window such as tumbling("10s"), hopping("10s", "1s"); got {window!r}'
             )
         if self.key is None:
             raise DefinitionError(f"topic {self.name!r}: windows are per key, and it has none: declare it with key=")

@@ -10,8 +10,12 @@ from typing import Any
 
 import numpy as np
 
-SIZE_MS, STEP_MS = 10_000, 1_000  # of topologies/shuttle.py's windows
-SPIKE_ABOVE = 100.0
+from streamproc.define.aggregation import Aggregation
+from streamproc.define.app import App
+from streamproc.define.windows import Window
+from streamproc.errors import DefinitionError
+
+SPIKE_ABOVE = 100.0  # as topologies/shuttle.py has it
 _TOLERANCE = 1e-9  # a mean's: the worker adds floats pane by pane, this account one after another
 
 
@@ -25,12 +29,14 @@ class Received:
 
 @dataclass(slots=True)
 class Books:
-    """Everything that a run is judged by."""
+    """Everything that a run is judged by. ``window`` is that of the bars."""
 
+    window: Window
     readings: dict[str, dict[str, Any]] = field(default_factory=dict)  # acknowledged, by id
     scores: dict[str, float] = field(default_factory=dict)
     bars: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     bars_doubled: int = 0
+    bars_left_out: int = 0
     score_subscribers: list[Received] = field(default_factory=list)
     spikes: Received = field(default_factory=Received)
     latencies: list[float] = field(default_factory=list)  # seconds from publish to score, on the same connection
@@ -55,7 +61,7 @@ class Books:
         """By unit and window start: count, mean of s1, greatest s4, computed here from the readings."""
         windows: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for reading in self.readings.values():
-            for start in windows_of(reading["ts"]):
+            for start in windows_of(reading["ts"], self.window):
                 windows.setdefault((reading["unit"], start), []).append(reading)
         return {
             at: (len(rows), math.fsum(r["s1"] for r in rows) / len(rows), max(r["s4"] for r in rows))
@@ -77,13 +83,21 @@ class Books:
 
     def left_out(self) -> int:
         """Results that the gateway said it left out for a slow subscriber."""
-        return sum(received.left_out for received in (*self.score_subscribers, self.spikes))
+        return self.bars_left_out + sum(received.left_out for received in (*self.score_subscribers, self.spikes))
 
 
-def windows_of(ts: int) -> Iterable[int]:
+def window_of(app: App, name: str) -> Window:
+    """The window of an aggregation. Raises DefinitionError where there is none of that name."""
+    found = app.agents.get(name)
+    if not isinstance(found, Aggregation):
+        raise DefinitionError(f"the demonstration needs an aggregation {name!r}; app {app.name!r} has none")
+    return found.window
+
+
+def windows_of(ts: int, window: Window) -> Iterable[int]:
     """Starts of the windows that an event is in."""
-    last = ts // STEP_MS * STEP_MS
-    return range(last, ts - SIZE_MS, -STEP_MS)
+    last = ts // window.step * window.step
+    return range(last, ts - window.size, -window.step)
 
 
 def quantile(seconds: list[float], q: float) -> float:

@@ -41,8 +41,10 @@ def shuttle(run: str) -> Iterator[Reading]:
 
 def json_lines(path: Path, run: str, id_field: str | None) -> Iterator[Reading]:
     """A file of JSON objects, one a line."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 data = json.loads(line)
             except ValueError as error:

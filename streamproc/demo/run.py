@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from streamproc.client import Client, Gap, Subscription
+from streamproc.define.windows import Window
 from streamproc.demo.account import Books, Received
 from streamproc.demo.datasets import Reading
 from streamproc.demo.publish import Published, publish
@@ -24,15 +25,17 @@ class Demo:
 
     Args:
         url: the gateway's.
+        window: that of the topology's bars.
         readings: all of them; each unit's go through one publisher, in order.
         rate: events per second, over all publishers; 0 for as fast as they are acknowledged.
     """
 
-    def __init__(self, url: str, readings: list[Reading], rate: float) -> None:
+    def __init__(self, url: str, window: Window, readings: list[Reading], rate: float) -> None:
         self.url, self.readings, self.rate = url, readings, rate
-        self.books = Books()
+        self.books = Books(window)
         self.accounts = [Published() for _ in range(PUBLISHERS)]
-        self.seconds = 0.0
+        self.seconds = 0.0  # from the first event to the last answer
+        self.waiting_for = ""  # what, when everything is sent
         self.last_bars: dict[str, dict[str, object]] = {}
         self._last_result = time.perf_counter()
 
@@ -48,7 +51,7 @@ class Demo:
     def refused(self) -> int:
         return sum(account.refused for account in self.accounts)
 
-    async def run(self, on_waiting: Callable[[str], None] = lambda what: None) -> None:
+    async def run(self) -> None:
         """Publishes everything, and waits until every result is there, or nothing has come for long."""
         async with AsyncExitStack() as stack:
             clients = [
@@ -63,18 +66,20 @@ class Demo:
                 tasks.append(await self._listen(stack, other, "scores", self._scores(None)))
             tasks.append(await self._listen(stack, listener, "bars", self._bars))
             tasks.append(await self._listen(stack, listener, "spikes", self._spikes))
-            began = time.perf_counter()
-            shares = self._shares()
-            await asyncio.gather(
-                *(
-                    publish(client, "readings", share, self.rate / PUBLISHERS, account)
-                    for client, share, account in zip(clients, shares, self.accounts, strict=True)
-                )
-            )
-            self.seconds = time.perf_counter() - began
-            await self._settle(tasks, on_waiting)
-            for task in tasks:
-                task.cancel()
+            try:
+                await self._publish(clients)
+                await self._settle(tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _publish(self, clients: list[Client]) -> None:
+        began = time.perf_counter()
+        jobs = zip(clients, self._shares(), self.accounts, strict=True)
+        rate = self.rate / PUBLISHERS
+        await asyncio.gather(*(publish(client, "readings", share, rate, account) for client, share, account in jobs))
+        self.seconds = time.perf_counter() - began
 
     def _shares(self) -> list[list[Reading]]:
         shares: list[list[Reading]] = [[] for _ in range(PUBLISHERS)]
@@ -116,6 +121,7 @@ class Demo:
     async def _bars(self, subscription: Subscription) -> None:
         async for message in subscription:
             if isinstance(message, Gap):
+                self.books.bars_left_out += message.lost
                 continue
             self._last_result = time.perf_counter()
             bar = msgspec.json.decode(message.data)
@@ -131,17 +137,23 @@ class Demo:
             self._last_result = time.perf_counter()
             self.books.spikes.ids[message.cause or ""] += 1
 
-    async def _settle(self, tasks: list[asyncio.Task[None]], on_waiting: Callable[[str], None]) -> None:
+    async def _settle(self, tasks: list[asyncio.Task[None]]) -> None:
         """Waits for the results of what was acknowledged: scores at once, the last windows when their time is over."""
-        self.books.readings = {r.id: r.data for r in self.readings if "ts" in r.data}
-        bars = len(self.books.expected_bars())
+        acked: set[str] = set().union(*(account.ids for account in self.accounts))
+        self.books.readings = {r.id: r.data for r in self.readings if r.id in acked}
+        bars, spikes = len(self.books.expected_bars()), len(self.books.expected_spikes())
+        self._last_result = time.perf_counter()
         while time.perf_counter() - self._last_result < _PATIENCE:
             for task in tasks:
                 if task.done():
                     task.result()  # a subscription ends only by an error
             scores = min(len(received.ids) for received in self.books.score_subscribers)
-            if scores >= self.acked and len(self.books.bars) >= bars:
+            if scores >= self.acked and len(self.books.bars) >= bars and len(self.books.spikes.ids) >= spikes:
                 await asyncio.sleep(0.5)  # for what should not come
                 return
-            on_waiting(f"waiting for the last windows to close: {len(self.books.bars)} of {bars}")
+            self.waiting_for = (
+                f"{self.acked - scores:,} scores are on their way"
+                if scores < self.acked
+                else f"everything is scored; {len(self.books.bars):,} of {bars:,} windows have closed"
+            )
             await asyncio.sleep(0.1)

@@ -6,13 +6,15 @@ import time
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn
 from rich.table import Table
 from rich.text import Text
 
-from streamproc.demo.account import Books, quantile, roc_auc
+from streamproc.define.duration import written
+from streamproc.demo.account import quantile, roc_auc
 from streamproc.demo.run import LISTENERS, PUBLISHERS, Demo
 
+_EVERY = 2.0  # seconds between two lines
 _RECENT = 2000  # latencies that the running figures are taken from
 
 
@@ -20,31 +22,31 @@ def summary(demo: Demo) -> tuple[Table, list[str]]:
     """The closing table, and what is wrong: empty when every event and result is accounted for."""
     books = demo.books
     wrong = faults(demo)
-    labels = {id: label for account in demo.accounts for id, label in account.labels.items()}
-    anomalies = sum(labels.values())
-    expected_spikes = len(books.expected_spikes())
+    labels = {r.id: r.label for r in demo.readings if r.id in books.readings and r.label is not None}
     subscribers = len(books.score_subscribers)
+    bars, wrong_bars = len(books.bars), len(books.wrong_bars())
+    p50, p99 = (quantile(books.latencies, q) for q in (0.5, 0.99))
+    rate = demo.acked / demo.seconds if demo.seconds else 0.0
+    rows = {
+        "events in": f"{demo.sent:,} sent, {demo.acked:,} acknowledged by Kafka, {demo.refused:,} refused",
+        "scores out": f"{len(books.scores):,} to each of {subscribers} subscribers; "
+        f"{books.missing_scores():,} lost, {books.doubled():,} doubled, {books.left_out():,} left out",
+        "windows out": f"{bars:,}, each computed here a second time: "
+        + ("all are equal" if not wrong_bars else f"{wrong_bars:,} are wrong or missing"),
+        "spikes out": f"{len(books.spikes.ids):,} of {len(books.expected_spikes()):,}",
+        "closed loop": f"p50 {p50:.1f} ms, p99 {p99:.1f} ms from sending an event to receiving its score, "
+        f"at {rate:,.0f} events/s",
+        "model": f"ROC AUC {roc_auc(labels, books.scores):.3f} against {sum(labels.values()):,} labelled anomalies",
+    }
+    title = "every event and every result is accounted for" if not wrong else "the books do not balance"
     table = Table(
-        title="Shuttle: every event accounted for" if not wrong else "Shuttle: the books do not balance", box=None
+        title=f"\n{title}", title_justify="left", title_style="bold green" if not wrong else "bold red", box=None
     )
-    table.add_column(style="bold")
+    table.show_header = False
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("events in", f"{demo.sent:,} sent, {demo.acked:,} acknowledged by Kafka, {demo.refused:,} refused")
-    table.add_row(
-        "scores out",
-        f"{len(books.scores):,} to each of {subscribers} subscribers; {books.missing_scores():,} lost, "
-        f"{books.doubled():,} doubled, {books.left_out():,} left out",
-    )
-    table.add_row(
-        "bars out", f"{len(books.bars):,} windows, recomputed from the readings: {len(books.wrong_bars()):,} differ"
-    )
-    table.add_row("spikes out", f"{len(books.spikes.ids):,} of {expected_spikes:,}")
-    table.add_row(
-        "closed loop",
-        f"p50 {quantile(books.latencies, 0.5):.1f} ms, p99 {quantile(books.latencies, 0.99):.1f} ms, publish to score "
-        f"at {demo.acked / demo.seconds:,.0f} events/s",
-    )
-    table.add_row("model", f"ROC AUC {roc_auc(labels, books.scores):.3f} against {anomalies:,} labelled anomalies")
+    for name, text in rows.items():
+        table.add_row(name, text)
     return table, wrong
 
 
@@ -70,7 +72,6 @@ class PlainView:
 
     def __init__(self, demo: Demo) -> None:
         self._demo, self._last = demo, 0.0
-        self.waiting = ""
 
     def __enter__(self) -> PlainView:
         return self
@@ -79,14 +80,15 @@ class PlainView:
         self.show(force=True)
 
     def show(self, force: bool = False) -> None:
-        if force or time.monotonic() - self._last > 2:
-            self._last = time.monotonic()
-            books = self._demo.books
-            print(
-                f"{self._demo.acked:>7,} acknowledged  {len(books.scores):>7,} scores  {len(books.bars):>5,} bars  "
-                f"p50 {quantile(books.latencies[-_RECENT:], 0.5):.1f} ms  {self.waiting}".rstrip(),
-                flush=True,
-            )
+        demo = self._demo
+        if not force and (time.monotonic() - self._last < _EVERY or not demo.sent):
+            return
+        self._last = time.monotonic()
+        print(
+            f"{demo.acked:>7,} acknowledged, {len(demo.books.scores):>7,} scored, {len(demo.books.bars):>5,} windows, "
+            f"{demo.waiting_for or _loop(demo)}",
+            flush=True,
+        )
 
 
 class LiveView:
@@ -94,17 +96,12 @@ class LiveView:
 
     def __init__(self, demo: Demo, console: Console) -> None:
         self._demo = demo
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(40),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
+        columns = ("[bold]{task.description}", BarColumn(), TaskProgressColumn(), "{task.fields[note]}")
+        self._progress = Progress(*columns)
         total = len(demo.readings)
-        self._sent = self._progress.add_task("events in ", total=total, note="")
+        self._sent = self._progress.add_task("events in", total=total, note="")
         self._scored = self._progress.add_task("scores out", total=total, note="")
         self._live = Live(console=console, refresh_per_second=8, transient=True)
-        self.waiting = ""
 
     def __enter__(self) -> LiveView:
         self._live.__enter__()
@@ -114,20 +111,20 @@ class LiveView:
         self._live.__exit__(None, None, None)
 
     def show(self) -> None:
-        books = self._demo.books
-        self._progress.update(
-            self._sent, completed=self._demo.acked, note=f"{self._demo.acked:,} acknowledged by Kafka"
+        demo = self._demo
+        books = demo.books
+        self._progress.update(self._sent, completed=demo.acked, note=f"{demo.acked:,} in Kafka")
+        self._progress.update(self._scored, completed=len(books.scores), note=_loop(demo))
+        crowd = (
+            f"{PUBLISHERS} publishers, {PUBLISHERS + LISTENERS + 2} subscriptions, {len(books.bars):,} windows, "
+            f"{len(books.spikes.ids):,} spikes"
         )
-        p50, p99 = (quantile(books.latencies[-_RECENT:], q) for q in (0.5, 0.99))
-        self._progress.update(
-            self._scored, completed=len(books.scores), note=f"closed loop p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-        )
-        crowd = f"{PUBLISHERS} publishers, {PUBLISHERS + LISTENERS + 2} subscriptions, {len(books.spikes.ids):,} spikes"
-        self._live.update(Group(self._progress, self._units(books), Text(self.waiting or crowd, style="dim")))
+        self._live.update(Group(self._progress, self._units(), Text(demo.waiting_for or crowd, style="dim")))
 
-    def _units(self, books: Books) -> Table:
+    def _units(self) -> Table:
+        size = written(self._demo.books.window.size)
         table = Table(
-            "unit", "window of 10 s ended", "readings", "mean s1", "peak s4", box=None, header_style="bold cyan"
+            "unit", f"last {size} until", "readings", "mean s1", "peak s4", box=None, header_style="bold cyan"
         )
         for column in table.columns[2:]:
             column.justify = "right"
@@ -135,5 +132,11 @@ class LiveView:
             ended = time.strftime("%H:%M:%S", time.localtime(float(str(bar["end"])) / 1000))
             table.add_row(unit, ended, str(bar["n"]), f"{bar['mean']:.2f}", f"{bar['peak']:.0f}")
         if not self._demo.last_bars:
-            table.add_row("…", "the first window closes soon", "", "", "")
+            table.add_row("…", "soon", "", "", "")
         return table
+
+
+def _loop(demo: Demo) -> str:
+    """The latest latencies."""
+    recent = demo.books.latencies[-_RECENT:]
+    return f"p50 {quantile(recent, 0.5):.1f} ms, p99 {quantile(recent, 0.99):.1f} ms" if recent else "no score yet"

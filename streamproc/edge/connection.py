@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
@@ -51,8 +51,8 @@ class Connection(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         door = self.door
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         if len(door.sockets) >= door.limits.connections + HANDSHAKES:
-            assert isinstance(transport, asyncio.Transport)
             door.metrics.refused.labels("503").inc()
             transport.set_protocol(asyncio.Protocol())
             transport.write(FULL)

@@ -13,10 +13,12 @@ _FEW = 32  # below this many rows a dictionary beats any columnar way
 
 
 class KeyCodes:
-    """Gives each key of a partition a code: 0, 1, 2 … in order of first appearance."""
+    """Gives each key of a partition a code: 0, 1, 2 … in order of first appearance. Keys are strings or ints."""
 
     def __init__(self) -> None:
         self._codes: dict[Any, int] = {}
+        self._column: pl.Series | None = None  # made when asked for; None when keys have changed since
+        self._ascending: Longs | None = None
         self.keys: list[Any] = []
 
     def __len__(self) -> int:
@@ -30,17 +32,31 @@ class KeyCodes:
         table = np.array([self._code(key) for key in column.gather(firsts)], np.int64)
         return table[local]
 
-    def _code(self, key: Any) -> int:
-        code = self._codes.get(key)
-        if code is None:
-            code = self._codes[key] = len(self.keys)
-            self.keys.append(key)
-        return code
+    def column(self) -> pl.Series:
+        """All keys, by code."""
+        if self._column is None:
+            self._column = pl.Series("key", self.keys)
+        return self._column
+
+    def ascending(self) -> Longs:
+        """All codes, in the order of their keys."""
+        if self._ascending is None:
+            self._ascending = self.column().arg_sort().to_numpy().astype(np.int64)
+        return self._ascending
 
     def keep(self, live: Longs) -> None:
         """Forgets all keys but those of these codes, which become 0, 1, 2 … in the order given."""
         self.keys = [self.keys[code] for code in live.tolist()]
         self._codes = {key: code for code, key in enumerate(self.keys)}
+        self._column = self._ascending = None
+
+    def _code(self, key: Any) -> int:
+        code = self._codes.get(key)
+        if code is None:
+            code = self._codes[key] = len(self.keys)
+            self.keys.append(key)
+            self._column = self._ascending = None
+        return code
 
 
 def _local_codes(column: pl.Series) -> tuple[Longs, Longs]:

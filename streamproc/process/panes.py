@@ -1,8 +1,8 @@
 """Panes: the pieces that windows are sums of, as arrays of (pane, key).
 
 A pane is ``gcd(size, step)`` long. Only panes that hold events take memory: each has a slot, a row of every array;
-slot 0 holds nothing and stands for every pane without events. Values are added one by one in event order, so that
-float sums do not depend on how the events were cut into batches.
+slot 0 holds nothing and stands for every pane without events. Values are added one by one in event order, and panes
+in their order, so that float sums do not depend on how the events were cut into batches.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from streamproc.batch import Longs
 
 Array = NDArray[Any]
 Op = Literal["n", "sum", "min", "max"]
+_UFUNC: dict[Op, np.ufunc] = {"n": np.add, "sum": np.add, "min": np.minimum, "max": np.maximum}
 
 
 class Measure(NamedTuple):
@@ -43,6 +44,15 @@ class Values(NamedTuple):
 
     data: Array
     valid: NDArray[np.bool_] | None
+
+    def part(self, rows: slice) -> Values:
+        """Those of some rows."""
+        return Values(self.data[rows], None if self.valid is None else self.valid[rows])
+
+
+def _quiet() -> np.errstate:
+    """NaN, infinity and what comes of them are values like any other."""
+    return np.errstate(invalid="ignore", over="ignore")
 
 
 ROWS = Measure("n", None, np.int64)
@@ -76,38 +86,26 @@ class Panes:
         self._grow_keys(keys)
         cells = self._slots_of(panes) * self.keys + codes
         for measure, array in zip(self.measures, self._arrays, strict=True):
-            flat = array.reshape(-1)
-            at: Longs = cells
-            data: Any = 1
-            if measure.field is not None:
-                data, valid = values[measure.field]
-                if valid is not None:
-                    at, data = cells[valid], data[valid]
-            if measure.op == "n":
-                np.add(flat, np.bincount(at, minlength=len(flat)), out=flat) if len(at) * 8 > len(flat) else np.add.at(
-                    flat, at, 1
-                )
-            elif measure.op == "sum":
-                np.add.at(flat, at, data)
-            elif measure.op == "min":
-                np.minimum.at(flat, at, data)
-            else:
-                np.maximum.at(flat, at, data)
+            if measure.field is None:
+                _add(measure.op, array.reshape(-1), cells, None)
+                continue
+            data, valid = values[measure.field]
+            at = cells if valid is None else cells[valid]
+            _add(measure.op, array.reshape(-1), at, data if valid is None else data[valid])
 
     def combine(self, first: Longs, count: int) -> list[Array]:
         """For windows that begin at pane ``first[i]`` and are ``count`` panes long: each measure as an array [window,
         key].
         """
-        slots = np.array([[self._slots.get(p, 0) for p in range(f, f + count)] for f in first.tolist()], np.int64)
+        slots = self._slots_from(first, count)
         out: list[Array] = []
         for measure, array in zip(self.measures, self._arrays, strict=True):
             total: Array = array[slots[:, 0]]
-            for i in range(1, count):
-                part = array[slots[:, i]]
-                if measure.op in ("n", "sum"):
-                    total += part
-                else:
-                    (np.minimum if measure.op == "min" else np.maximum)(total, part, out=total)
+            # One after the other: numpy's own sum along an axis takes another order when there is one key only.
+            ufunc = _UFUNC[measure.op]
+            with _quiet():
+                for i in range(1, slots.shape[1]):
+                    ufunc(total, array[slots[:, i]], out=total)
             out.append(total)
         return out
 
@@ -129,6 +127,16 @@ class Panes:
         self._arrays = [np.ascontiguousarray(array[np.ix_(rows, live)]) for array in self._arrays]
         self._slots = {pane: slot for slot, pane in enumerate(used, 1)}
         self._free = []
+
+    def _slots_from(self, first: Longs, count: int) -> Longs:
+        """[window, i]: the slots of each window's live panes in pane order, then 0. A window may be a million panes
+        long; those without events cost nothing.
+        """
+        live = self.live()
+        slots = np.array([*(self._slots[pane] for pane in live.tolist()), 0], np.int64)
+        low, high = np.searchsorted(live, first), np.searchsorted(live, first + count)
+        index = low[:, None] + np.arange(max(1, int((high - low).max(initial=0))))
+        return slots[np.where(index < high[:, None], index, -1)]
 
     def _slots_of(self, panes: Longs) -> Longs:
         low, high = int(panes.min()), int(panes.max())
@@ -173,3 +181,12 @@ class Panes:
             np.concatenate([array, np.full((array.shape[0], more), m.identity, m.dtype)], axis=1)
             for m, array in zip(self.measures, self._arrays, strict=True)
         ]
+
+
+def _add(op: Op, flat: Array, at: Longs, data: Any) -> None:
+    """Adds ``data[i]`` to cell ``at[i]``, one after the other."""
+    if op == "n" and len(at) * 8 > len(flat):
+        flat += np.bincount(at, minlength=len(flat))
+        return
+    with _quiet():
+        _UFUNC[op].at(flat, at, 1 if op == "n" else data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -18,11 +17,17 @@ from streamproc.settings import KafkaSettings
 _BUFFERED_BLOCKS = 2  # per agent: beyond that nothing is fetched, and what comes meanwhile makes bigger blocks
 
 
+class FolderlessApp(faust.App):  # type: ignore[misc]
+    """Makes no folders at its start: nothing of ours needs one, and a worker that is killed leaves none behind."""
+
+    def _create_directories(self) -> None:
+        pass
+
+
 def build(
     app: App,
     runners: Mapping[str, Runner],
     kafka: KafkaSettings,
-    data_dir: Path,
     *,
     failed: Callable[[Exception], None],
     assigned: Callable[[], None],
@@ -31,15 +36,13 @@ def build(
 
     Args:
         runners: by agent name.
-        data_dir: where plain Faust agents' tables keep their files.
         failed: called with the exception that must stop the worker.
         assigned: called when the group has given this worker its partitions.
     """
-    faust_app = faust.App(
+    faust_app = FolderlessApp(
         app.name,
         broker=[f"streamproc://{server.strip()}" for server in kafka.bootstrap.split(",")],
         broker_credentials=_credentials(kafka),
-        datadir=str(data_dir),
         topic_disable_leader=True,
         topic_partitions=app.partitions,
         web_enabled=False,

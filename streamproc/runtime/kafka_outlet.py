@@ -13,11 +13,10 @@ from streamproc.avro.codec import Codec
 from streamproc.define.app import App
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.topic import Topic
-from streamproc.errors import InvalidRecord, StreamprocError
+from streamproc.errors import StreamprocError
 from streamproc.log.ports import Delivery, Headers, Producer, QueueFull
 from streamproc.record import Record
 from streamproc.runtime.metrics import WorkerMetrics
-from streamproc.runtime.outlet import letter_for
 from streamproc.runtime.transport.block import Block
 
 
@@ -53,16 +52,15 @@ class KafkaOutlet:
         timestamps: Sequence[int],
         headers: Sequence[Headers] | None = None,
     ) -> None:
-        """Encodes and sends. A record that does not fit its schema becomes a dead letter."""
-        codec = self._codecs[topic.name]
-        for i, (record, timestamp) in enumerate(zip(records, timestamps, strict=True)):
-            try:
-                value, key = codec.encode(record), topic.key_of(record)
-            except InvalidRecord as error:
-                letter = letter_for(error, app=self._app.name, stage=self._stage, topic=topic.name)
-                await self.dead_letter(msgspec.structs.replace(letter, value=msgspec.json.encode(record)))
-                continue
-            await self._send(topic, key, value, timestamp, headers[i] if headers else ())
+        """Encodes all, then sends.
+
+        Raises:
+            InvalidRecord: one does not fit its schema; nothing was sent.
+        """
+        encode, key_of = self._codecs[topic.name].encode, topic.key_of
+        wires = [(key_of(record), encode(record)) for record in records]
+        for i, (key, value) in enumerate(wires):
+            await self._send(topic, key, value, timestamps[i], headers[i] if headers else ())
 
     async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
         """Sends a dead letter, tied to its block like any result: it is not lost either."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from streamproc.avro.blocks import BlockDecoder, Decoded
 from streamproc.avro.codec import Codec
-from streamproc.batch import Batch
+from streamproc.batch import Batch, Longs
 from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
 from streamproc.runtime.agent_task import AgentStopped
@@ -78,12 +78,14 @@ class TopicReader:
         are).
         """
 
-        def whole(index: int) -> Batch:
-            again = self._whole.decode(block.partition, block.fetched.parts, block.fetched.first_offset)
-            return again.batches[index]
+        def whole(offsets: Longs, timestamps: Longs) -> Batch:
+            again = self._whole.decode(block.partition, block.fetched.parts, block.fetched.first_offset).batches
+            records = {int(o): r for batch in again for o, r in zip(batch.offsets, batch.records(), strict=True)}
+            rows = [records[int(offset)] for offset in offsets]
+            return Batch(block.topic, block.partition, again[0].record, offsets, timestamps, records=rows)
 
-        for index, batch in enumerate(decoded.batches):
-            batch.lend(partial(whole, index))
+        for batch in decoded.batches:
+            batch.lend(partial(whole, batch.offsets, batch.timestamps))
 
 
 class Runner:

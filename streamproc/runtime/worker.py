@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker is one core; partitions are how work is spread
@@ -63,14 +61,14 @@ class Worker:
         self.app, self.kafka, self.registry, self.replication = app, kafka, registry, replication
         self.metrics = WorkerMetrics(metrics or CollectorRegistry())
         self.ready = False
-        self._failure: Exception | None = None
+        self.stuck = False  # threads of Faust are left that only the process's end stops
+        self.failure: Exception | None = None  # what :meth:`run` raises
         self._ended = asyncio.Event()
         self._has_partitions = asyncio.Event()
         self._runners: dict[str, Runner] = {}
         self._faust: Any = None
         self._producer: KafkaProducer | None = None
         self._ticker: asyncio.Task[None] | None = None
-        self._files: tempfile.TemporaryDirectory[str] | None = None
 
     async def start(self) -> None:
         """Creates missing topics, registers schemas, joins the group.
@@ -87,12 +85,10 @@ class Worker:
         codecs = {t.name: await asyncio.to_thread(Codec.of, t, self.registry) for t in self.app.topics.values()}
         self._producer = KafkaProducer(self.kafka, delivery_timeout=_FOR_EVER, close_timeout=5.0)
         self._runners = self._make_runners(codecs)
-        self._files = tempfile.TemporaryDirectory(prefix="streamproc-worker-")
         self._faust = faust_app.build(
             self.app,
             self._runners,
             self.kafka,
-            Path(self._files.name),
             failed=self.fail,
             assigned=self._has_partitions.set,
         )
@@ -113,8 +109,8 @@ class Worker:
             except TimeoutError:
                 if self._faust.should_stop and not self._ended.is_set():
                     self.fail(self._faust.crash_reason or StreamprocError("Faust stopped"))
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def stop_soon(self) -> None:
         """Makes :meth:`run` return."""
@@ -122,12 +118,12 @@ class Worker:
 
     def fail(self, error: BaseException) -> None:
         """Something that cannot be mended here: a fresh start from the committed offsets can."""
-        if self._failure is None:
+        if self.failure is None:
             wrapped = (
                 error if isinstance(error, StreamprocError) else StreamprocError(f"{type(error).__name__}: {error}")
             )
             wrapped.__cause__ = error if wrapped is not error else error.__cause__
-            self._failure = wrapped
+            self.failure = wrapped
             self.ready = False
         self._ended.set()
 
@@ -146,20 +142,21 @@ class Worker:
             await runner.stop()
         if self._producer is not None:
             await self._producer.close()
-        if self._files is not None:
-            self._files.cleanup()
 
     async def _stop_faust(self) -> None:
-        try:
-            await asyncio.wait_for(self._faust.stop(), _STOP_WITHIN)
-        except TimeoutError:
+        if self.failure is not None and self._faust.consumer is not None:
+            self._faust.consumer._unacked_messages.clear()  # what failed is never finished: nobody shall wait for it
+        stopping = asyncio.create_task(self._faust.stop(), name="faust stop")
+        done, _ = await asyncio.wait([stopping], timeout=_STOP_WITHIN)
+        if not done:  # and not cancelled either: Faust would not mind
+            self.stuck = True
             _log.warning("not everything could be finished and committed within %g s: it will come again", _STOP_WITHIN)
 
     def problems(self) -> dict[str, str]:
         """What keeps it from being ready, by name; empty when it is."""
         found: dict[str, str] = {}
         if not self.ready:
-            found["worker"] = "starting or stopping" if self._failure is None else str(self._failure)
+            found["worker"] = "starting or stopping" if self.failure is None else str(self.failure)
         elif self._faust.rebalancing or not self._has_partitions.is_set():
             found["group"] = "waiting for partitions"
         if self._producer is not None and self._producer.problem:

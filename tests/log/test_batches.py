@@ -40,9 +40,7 @@ def test_reads_what_aiokafka_reads(codec: int) -> None:
     assert (ours.base_offset, ours.next_offset, ours.producer_id) == (1_000, 1_010, 77)
     assert (ours.next_offset, ours.max_timestamp) == (theirs.next_offset, theirs.max_timestamp)
     assert (ours.count, ours.size, ours.append_time) == (5, len(data), None)
-    assert list(ours.records()) == [
-        RawRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in theirs
-    ]
+    assert list(ours.records()) == [RawRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in theirs]
 
 
 @given(
@@ -178,7 +176,7 @@ def test_older_formats_are_handed_on_whole(magic: int, codec: int) -> None:
 def test_another_number_of_records_than_said(count: int) -> None:
     found = parsed(changed(batch_bytes(SOME), count=count))
     read: list[RawRecord] = []
-    with pytest.raises(UndecodableRecord, match="malformed|left after"):
+    with pytest.raises(UndecodableRecord, match=r"malformed|left after"):
         read.extend(found.records())
     assert len(read) <= 5
 

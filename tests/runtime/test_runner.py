@@ -13,6 +13,7 @@ from streamproc import App, Batch, Stream, count, maximum, mean, tumbling
 from streamproc.avro.codec import Codec
 from streamproc.avro.memory_registry import MemoryRegistry
 from streamproc.define.agent import Agent
+from streamproc.errors import InvalidRecord
 from streamproc.log.batches import RawRecord
 from streamproc.log.memory import MemoryLog
 from streamproc.runtime.kafka_outlet import KafkaOutlet
@@ -195,14 +196,12 @@ async def test_a_result_that_kafka_refuses_for_good_stops_the_worker(kit: Kit) -
     assert kit.finished == []
 
 
-async def test_a_result_that_does_not_fit_its_schema_is_put_aside(kit: Kit) -> None:
+async def test_results_are_sent_all_or_none(kit: Kit) -> None:
     outlet = kit.outlet("score")
-    await outlet.send(kit.scores, [Score("a", "u", 2**70, 0.5), Score("b", "u", 0, 0.5)], [0, 0])
+    with pytest.raises(InvalidRecord, match="ts"):
+        await outlet.send(kit.scores, [Score("b", "u", 0, 0.5), Score("a", "u", 2**70, 0.5)], [0, 0])
     await kit.producer.flush()
-    assert [score.event for score in kit.decoded("scores")] == ["b"]  # type: ignore[attr-defined]
-    (letter,) = kit.decoded("kit-dead-letters")
-    assert letter.reason == "invalid"  # type: ignore[attr-defined]
-    assert "ts" in letter.error  # type: ignore[attr-defined]
+    assert kit.log.messages("scores") == []
 
 
 async def test_late_events_go_out_whole_though_only_some_columns_were_read(kit: Kit) -> None:

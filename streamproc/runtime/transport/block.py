@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from streamproc.log.batches import RawRecord, RecordBatch
+from streamproc.runtime.transport.ledger import Entry
 
 Part = RecordBatch | Sequence[RawRecord]
 
@@ -27,7 +28,7 @@ class Block:
     committed.
     """
 
-    __slots__ = ("_finished", "_holders", "fetched", "partition", "shared", "topic")
+    __slots__ = ("_finished", "_holders", "entry", "fetched", "partition", "shared", "topic")
 
     def __init__(
         self, topic: str, partition: int, fetched: Fetched, holders: int, finished: Callable[[], None]
@@ -35,6 +36,7 @@ class Block:
         self.topic = topic
         self.partition = partition
         self.fetched = fetched
+        self.entry: Entry | None = None  # its place in the ledger
         self.shared: dict[object, object] = {}  # what its readers share, such as its decoded columns
         self._holders = holders
         self._finished = finished

@@ -7,6 +7,8 @@ which offsets may be committed is ours: the longest finished prefix.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,13 +18,18 @@ from faust.serializers.schemas import Schema as FaustSchema
 from faust.transport.conductor import Conductor as FaustConductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode.utils.futures import notify
 
-from streamproc.log.batches import RawRecord
+from streamproc.errors import UndecodableRecord
+from streamproc.log.batches import RawRecord, RecordBatch
 from streamproc.runtime.transport.block import Block, Fetched
 from streamproc.runtime.transport.fetch import give_blocks
 from streamproc.runtime.transport.ledger import Ledger
 
 _FETCH_WAIT_MS = 50
+_DELIVERY = 5.0  # seconds that a rebalance or a stop waits for Kafka to have the results of blocks that are done
+_COMMIT = 5.0  # seconds that a commit may take; aiokafka looks for a lost broker for ever, and nothing could be stopped
+_log = logging.getLogger("streamproc.transport")
 
 
 class BlockSchema(FaustSchema):  # type: ignore[misc]
@@ -54,17 +61,32 @@ class BlockScheduler:
                     # Records before their block: Faust drops what lies behind an offset that it has seen.
                     if self._consumer.plain_readers(tp):
                         yield from ((tp, record) for record in records_of(item))
-                    yield tp, item
+                    if self._consumer.block_readers(tp):
+                        yield tp, item
                 else:
                     yield tp, item
 
 
 def records_of(fetched: Fetched) -> Iterator[RawRecord]:
-    """The records of a fetch, for readers who take them one by one."""
+    """The records of a fetch, for readers who take them one by one. Of a batch that cannot be unpacked only those
+    before its fault: whoever reads it as a block makes a dead letter of it.
+    """
     for part in fetched.parts:
-        for record in part.records() if not isinstance(part, (list, tuple)) else part:  # type: ignore[union-attr]
-            if record.offset >= fetched.first_offset:
-                yield record
+        try:
+            for record in part.records() if isinstance(part, RecordBatch) else part:
+                if record.offset >= fetched.first_offset:
+                    yield record
+        except UndecodableRecord as error:
+            _log.error("skipped for readers of single records: %s", error)
+
+
+class Begun(weakref.WeakSet[Any]):
+    """In the place of Faust's set of messages in work: notes which blocks agents have begun."""
+
+    def add(self, message: Any) -> None:
+        if isinstance(message.value, Block) and message.value.entry is not None:
+            message.value.entry.begun = True
+        super().add(message)
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -78,6 +100,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         return consumer
 
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        try:
+            return cast(bool, await asyncio.wait_for(super()._commit(offsets), _COMMIT))
+        except TimeoutError:
+            _log.warning("Kafka did not take a commit within %g s; it will be tried again", _COMMIT)
+            return False
+
+    async def on_thread_stop(self) -> None:
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError:
+            # aiokafka's fetcher, cancelled while it waits before it tries a lost broker again, lets this out; Faust
+            # would take the thread for running, and wait a minute for its end.
+            await self._ensure_consumer()._client.close()
+
     async def on_start(self) -> None:
         await super().on_start()
         give_blocks(self._ensure_consumer(), self.consumer.block_topics)
@@ -90,6 +127,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.ledger = Ledger()
         self.scheduler = BlockScheduler(self)
+        self._unacked_messages = Begun()
         self._plain_positions: dict[TP, int] = {}
 
     def on_buffer_full(self, tp: TP) -> None:
@@ -143,8 +181,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             if message is not None:
                 message.acked = True
                 self._unacked_messages.discard(message)
+            notify(self._waiting_for_ack)
 
         block = Block(tp.topic, tp.partition, fetched, self.block_readers(tp), finished)
+        block.entry = entry
         message = ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -163,6 +203,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         reference = weakref.ref(message)
         return message
 
+    async def wait_empty(self) -> None:
+        """Waits for agents to be done with what they are at, and for Kafka to have its results; then commits."""
+        await super().wait_empty()
+        if not self.ledger.in_work():
+            return
+        end = time.monotonic() + _DELIVERY
+        while self.ledger.in_work() and time.monotonic() < end:
+            await self._wait_for_ack(timeout=1)
+        await self.commit_and_end_transactions()
+
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         if self.plain_readers(tp):
             await super()._add_gap(tp, offset_from, offset_to)
@@ -173,6 +223,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         for tp in cast(Iterable[TP], self.ledger):
             if tp not in seen and (topics is None or tp in topics or tp.topic in topics):
                 yield tp
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        # Faust goes on as though every commit had come through, and would not try again.
+        before = {tp: self._committed_offset[tp] for tp in offsets}
+        done = cast(bool, await super()._commit_offsets(offsets, start_new_transaction=start_new_transaction))
+        if not done:
+            self._committed_offset.update(before)
+        return done
 
     def _new_offset(self, tp: TP) -> int | None:
         if tp not in self.ledger:

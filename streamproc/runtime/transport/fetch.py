@@ -91,8 +91,8 @@ class BlockRecords:
             try:
                 found = next_batch(self._data, at, check_crc=self._check_crcs)
             except LegacyBatch as legacy:
-                records, at = _legacy_records(legacy.args[0]), at + len(legacy.args[0])
-                yield records
+                yield _legacy_records(legacy.args[0], self._check_crcs)
+                at += len(legacy.args[0])
                 continue
             if found is None:
                 return
@@ -116,16 +116,16 @@ class BlockRecords:
 
 def _is_abort(batch: RecordBatch) -> bool:
     record = next(batch.records(), None)
-    return record is not None and ControlRecord.parse(record.key) == ABORT_MARKER
+    return record is not None and len(record.key or b"") >= 4 and ControlRecord.parse(record.key) == ABORT_MARKER
 
 
-def _legacy_records(data: bytes) -> list[RawRecord]:
+def _legacy_records(data: bytes, check_crc: bool) -> list[RawRecord]:
     """The records of a v0 or v1 message set, by aiokafka's own reader."""
     records = []
     memory = MemoryRecords(data)
     while memory.has_next():
         batch = memory.next_batch()
-        if not batch.validate_crc():
+        if check_crc and not batch.validate_crc():
             raise UndecodableRecord("a message of format v0 or v1: its checksum is wrong")
         records += [RawRecord(r.offset, r.timestamp or 0, r.key, r.value, tuple(r.headers)) for r in batch]
     return records

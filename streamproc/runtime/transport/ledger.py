@@ -9,10 +9,11 @@ from collections.abc import Hashable, Iterator
 class Entry:
     """One block's place in the order."""
 
-    __slots__ = ("finished", "next_offset")
+    __slots__ = ("begun", "finished", "next_offset")
 
     def __init__(self, next_offset: int) -> None:
         self.next_offset = next_offset
+        self.begun = False  # an agent has it, or had it
         self.finished = False
 
 
@@ -39,6 +40,10 @@ class Ledger:
     def in_flight(self, partition: Hashable) -> int:
         """How many blocks are not committed yet, finished or not."""
         return len(self._entries.get(partition, ()))
+
+    def in_work(self) -> int:
+        """How many blocks have been begun and are not finished, of all partitions."""
+        return sum(entry.begun and not entry.finished for entries in self._entries.values() for entry in entries)
 
     def clear(self, partition: Hashable | None = None) -> None:
         """Forgets a partition, or all: its blocks will come again. Those that still finish change nothing."""
