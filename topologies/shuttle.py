@@ -58,7 +58,7 @@ def model() -> compose.Pipeline:
 
 app = App("shuttle")
 events = app.topic("readings", Reading, key="unit", time="ts", id="id")
-bars = events.window(hopping("10s", "1s"), grace="2s", idle="2s").agg(
+bars = events.window(hopping("5s", "1s"), grace="1s", idle="1s").agg(
     "bars", Bar, n=count(), mean=mean("s1"), peak=maximum("s4")
 )
 scores = app.channel("scores", Score, key="unit", time="ts", cause="event")
