@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -24,7 +24,7 @@ from streamproc.avro.ports import Schema
 from streamproc.avro.walk import Places, Step, Unproven, require, steps_over, varint_sizes
 from streamproc.batch import Batch, Longs
 from streamproc.errors import UndecodableRecord
-from streamproc.log.batches import RawRecord, RecordBatch, varint
+from streamproc.log.batches import Part, RawRecord, RecordBatch, varint
 
 _SYNC = b"streamproc-block"
 _FEW = 48  # rows; below, a columnar reader's fixed cost (about 0.4 ms) is more than reading row by row takes
@@ -83,14 +83,11 @@ class BlockDecoder:
             self._headers = {null_key: _container_header(fields, null_key) for null_key in (False, True)}
             self._proof = _Proof(FRAME.pack(0, codec.schema_id), [f["type"] for f in fields])
 
-    def decode(
-        self, partition: int, batches: Sequence[RecordBatch | Sequence[RawRecord]], first_offset: int
-    ) -> Decoded:
+    def decode(self, partition: int, batches: Sequence[Part], first_offset: int) -> Decoded:
         """All rows at or after ``first_offset``. Record batches in a row that look alike are decoded as one block."""
         out = Decoded()
         if sum(batch.count if isinstance(batch, RecordBatch) else len(batch) for batch in batches) < self._few:
-            for batch in batches:
-                self._rows(out, partition, batch, first_offset)
+            self._rows(out, partition, batches, first_offset)
             return out
         for shape, group in groupby(batches, self._shape):
             alike = list(group)
@@ -98,10 +95,10 @@ class BlockDecoder:
                 for batch in alike:
                     single = shape is not None and len(alike) > 1
                     if not (single and self._block(out, partition, [batch], shape, first_offset)):  # type: ignore[list-item, arg-type]
-                        self._rows(out, partition, batch, first_offset)
+                        self._rows(out, partition, [batch], first_offset)
         return out
 
-    def _shape(self, batch: RecordBatch | Sequence[RawRecord]) -> bool | None:
+    def _shape(self, batch: Part) -> bool | None:
         """Whether the batch's first key is null, if it may go the block way; None if it may not."""
         if not self._fits or not isinstance(batch, RecordBatch) or batch.count < 1:
             return None
@@ -145,29 +142,35 @@ class BlockDecoder:
             parts += (head, body, _SYNC)
         return b"".join(parts), starts
 
-    def _rows(self, out: Decoded, partition: int, batch: RecordBatch | Sequence[RawRecord], first_offset: int) -> None:
+    def _rows(self, out: Decoded, partition: int, batches: Sequence[Part], first_offset: int) -> None:
+        """One record at a time; the good ones of all these batches become one batch."""
         records, offsets, stamps = [], [], []
-        try:
-            for raw in batch.records() if isinstance(batch, RecordBatch) else batch:
-                if raw.offset < first_offset:
-                    continue
-                if raw.value is None:
-                    out.tombstones += 1
-                    continue
-                try:
-                    records.append(self.codec.decode(raw.value))
-                except UndecodableRecord as error:
-                    out.bad.append(Bad(raw, error))
-                    continue
-                offsets.append(raw.offset)
-                stamps.append(raw.timestamp)
-        except UndecodableRecord as error:  # the batch itself: what came before its fault is good
-            assert isinstance(batch, RecordBatch)
-            out.bad.append(Bad(RawRecord(batch.base_offset, batch.first_timestamp, None, bytes(batch.data), ()), error))
+        for raw in _unpacked(out, batches):
+            if raw.offset < first_offset:
+                continue
+            if raw.value is None:
+                out.tombstones += 1
+                continue
+            try:
+                records.append(self.codec.decode(raw.value))
+            except UndecodableRecord as error:
+                out.bad.append(Bad(raw, error))
+                continue
+            offsets.append(raw.offset)
+            stamps.append(raw.timestamp)
         out.row_rows += len(records)
         if records:
             at, ts = np.array(offsets, np.int64), np.array(stamps, np.int64)
             out.batches.append(Batch(self.topic, partition, self.codec.record, at, ts, records=records))
+
+
+def _unpacked(out: Decoded, batches: Sequence[Part]) -> Iterator[RawRecord]:
+    for batch in batches:
+        try:
+            yield from batch.records() if isinstance(batch, RecordBatch) else batch
+        except UndecodableRecord as error:  # the batch itself: what came before its fault is good
+            assert isinstance(batch, RecordBatch)
+            out.bad.append(Bad(RawRecord(batch.base_offset, batch.first_timestamp, None, bytes(batch.data), ()), error))
 
 
 def fits_blocks(schema: Schema) -> bool:

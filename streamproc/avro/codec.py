@@ -11,6 +11,7 @@ import io
 import json
 import re
 import struct
+import time
 import types
 from typing import Any, NamedTuple, Protocol, Union, get_args, get_origin
 
@@ -24,6 +25,8 @@ from streamproc.avro.schema import normal
 from streamproc.errors import InvalidRecord, SchemaNotFound, UndecodableRecord
 from streamproc.record import Record
 
+_UNKNOWN = 1000  # ids that are remembered as not there
+_ASK_AGAIN = 5.0  # seconds
 FRAME = struct.Struct(">bI")
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 _ADDRESS = re.compile(r" from <_io\.BytesIO[^>]*>")  # fastavro tells where in memory it read; the same is the same
@@ -64,6 +67,7 @@ class Codec:
         self.schema_id = registry.register(subject, self.schema)
         self._prefix = FRAME.pack(0, self.schema_id)
         self._parsed = parsed(self.schema)
+        self._unknown: dict[int, float] = {}  # until when not to ask again
         self._writers: dict[int, Writer] = {self.schema_id: Writer(self._parsed, None)}
         self._misfit = checker(physical(self.schema))
         self._flat = _flat(record)
@@ -143,16 +147,25 @@ class Codec:
     def _writer(self, schema_id: int) -> Writer:
         found = self._writers.get(schema_id)
         if found is None:
-            try:
-                schema = self.registry.by_id(schema_id)
-            except SchemaNotFound:
-                raise UndecodableRecord(f"schema id {schema_id} is not in the registry") from None
+            schema = self._registered(schema_id)
             try:
                 found = Writer(parsed(schema), self._parsed)
             except Exception as error:  # fastavro raises many types on what is not Avro
                 raise UndecodableRecord(f"schema {schema_id} is no Avro schema: {error}") from None
             self._writers[schema_id] = found
         return found
+
+    def _registered(self, schema_id: int) -> Schema:
+        """The registry is asked for an id that it does not have once in a while, not for every record that names it."""
+        now = time.monotonic()
+        if now >= self._unknown.get(schema_id, now):
+            try:
+                return self.registry.by_id(schema_id)
+            except SchemaNotFound:
+                if len(self._unknown) >= _UNKNOWN:
+                    self._unknown.clear()
+                self._unknown[schema_id] = now + _ASK_AGAIN
+        raise UndecodableRecord(f"schema id {schema_id} is not in the registry")
 
 
 def parsed(schema: Schema) -> Any:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
 import uuid
 from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from streamproc.cli.options import noun
 from streamproc.errors import SettingsError, StreamprocError
+
+if TYPE_CHECKING:
+    from streamproc.client import Ack
 
 app = noun()
 Url = Annotated[str, typer.Option(envvar="STREAMPROC_URL", help="The gateway's address.")]
@@ -34,42 +38,77 @@ def publish(
     """Publish events and print where Kafka has each. Those refused are told on stderr, and make the exit code 1."""
     refused = asyncio.run(_publish(url, topic, events or _lines(), id_field))
     if refused:
-        raise StreamprocError(f"{refused} events were refused")
+        raise StreamprocError(f"{refused} event{'s were' if refused > 1 else ' was'} refused")
 
 
 def _lines() -> Iterable[str]:
     return (line for line in sys.stdin if line.strip())
 
 
+def _at_hand() -> bool:
+    """Whether stdin has more at once. False is no promise: Python may have read ahead."""
+    try:
+        return bool(select.select([sys.stdin], [], [], 0)[0])
+    except (OSError, ValueError):
+        return True
+
+
 async def _publish(url: str, topic: str, events: Iterable[str], id_field: str | None) -> int:
-    from streamproc.client import Ack, Client, Refused
+    from streamproc.client import Client, Refused
 
-    refused = 0
-
-    def told(future: asyncio.Future[Ack], id: str) -> None:
-        nonlocal refused
-        if future.cancelled():
-            return
-        error = future.exception()
-        if error is None:
-            ack = future.result()
-            typer.echo(f"{ack.id} {topic}[{ack.partition}] {ack.offset}")
-        elif isinstance(error, Refused):
-            refused += 1
-            typer.echo(f"{id}: refused: {error}", err=True)
-
+    book = _Book(topic)
     async with Client(url, name="streamproc-publish") as client:
-        acks = []
-        for number, text in enumerate(events, 1):
-            data = _parsed(text, number)
-            id = str(data[id_field]) if id_field and id_field in data else uuid.uuid4().hex
-            future = await client.send(topic, id, data)
-            future.add_done_callback(partial(told, id=id))
-            acks.append(future)
-        for error in await asyncio.gather(*acks, return_exceptions=True):
-            if isinstance(error, BaseException) and not isinstance(error, Refused):
-                raise error
-    return refused
+        try:
+            for number, text in enumerate(events, 1):
+                data = _parsed(text, number)
+                id = str(data[id_field]) if id_field and id_field in data else uuid.uuid4().hex
+                try:
+                    book.wait_for(await client.send(topic, id, data), id)
+                except Refused as error:
+                    book.refuse(id, error)
+                if not _at_hand():
+                    await book.settled()  # the next line may be long in coming, and it is waited for by blocking
+        finally:
+            await book.settled()
+    if book.lost is not None:
+        raise book.lost
+    return book.refused
+
+
+class _Book:
+    """Prints answers as they come."""
+
+    def __init__(self, topic: str) -> None:
+        self.refused = 0
+        self.lost: BaseException | None = None
+        self._topic = topic
+        self._pending: set[asyncio.Future[Ack]] = set()
+
+    def wait_for(self, future: asyncio.Future[Ack], id: str) -> None:
+        self._pending.add(future)
+        future.add_done_callback(partial(self._answered, id=id))
+
+    def refuse(self, id: str, error: BaseException) -> None:
+        self.refused += 1
+        typer.echo(f"{id}: refused: {error}", err=True)
+
+    async def settled(self) -> None:
+        while self._pending:
+            await asyncio.wait(self._pending)
+            await asyncio.sleep(0)  # the callbacks come after
+
+    def _answered(self, future: asyncio.Future[Ack], id: str) -> None:
+        from streamproc.client import Refused
+
+        self._pending.discard(future)
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, Refused):
+            self.refuse(id, error)
+        elif error is not None:
+            self.lost = error
+        elif not future.cancelled():
+            ack = future.result()
+            typer.echo(f"{ack.id} {self._topic}[{ack.partition}] {ack.offset}")
 
 
 def _parsed(text: str, number: int) -> dict[str, Any]:

@@ -34,10 +34,11 @@ def replay(
 ) -> None:
     """Publish a data set. Says at the end how many events Kafka has, and how many were refused."""
     done, seconds = asyncio.run(_replay(url, dataset, topic, rate, limit, id_field))
-    typer.echo(f"{done.acked} events in {seconds:.1f} s ({done.acked / seconds:.0f}/s), {done.refused} refused")
+    typer.echo(f"{done.acked:,} events in {seconds:.1f} s ({done.acked / seconds:,.0f}/s), {done.refused:,} refused")
     if done.refused:
-        reasons = [f"  {count} times: {text}" for text, count in done.refusals.most_common(_REASONS)]
-        raise StreamprocError("\n".join([f"{done.refused} events were refused", *reasons]))
+        reasons = [f"{count:,}: {text}" for text, count in done.refusals.most_common(_REASONS)]
+        verb = "event was" if done.refused == 1 else "events were"
+        raise StreamprocError("\n  ".join([f"{done.refused:,} {verb} refused", *reasons]))
 
 
 async def _replay(

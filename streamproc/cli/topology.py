@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -12,11 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import streamproc
 from streamproc.errors import DefinitionError, StreamprocError
 
 if TYPE_CHECKING:
     from streamproc.define.app import App
 
+#: Where code lies that is not the user's: ours, Python's, the libraries', and what imports.
+_NOT_USERS = (
+    f"{Path(streamproc.__file__).parent}{os.sep}",
+    *(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    "<frozen ",
+)
 Topology = Annotated[str, typer.Argument(help="MODULE:APP or FILE.py:APP, such as topologies.shuttle:app.")]
 
 
@@ -32,10 +41,12 @@ def load_app(topology: str) -> App:
     name = name or "app"
     try:
         module = _from_file(Path(where)) if where.endswith(".py") else _from_module(where)
-    except StreamprocError:
+    except NotThere:
         raise
+    except StreamprocError as error:
+        raise DefinitionError(f"{_place(error)}{error}") from error
     except Exception as error:
-        raise DefinitionError(f"{topology}: {_place(error)}{type(error).__name__}: {error}") from error
+        raise DefinitionError(f"{_place(error)}{type(error).__name__}: {_text(error)}") from error
     found: Any = getattr(module, name, None)
     if isinstance(found, App):
         return found
@@ -44,7 +55,13 @@ def load_app(topology: str) -> App:
     raise DefinitionError(f"{topology}: no App named {name!r} there; {advice}")
 
 
+class NotThere(DefinitionError):
+    """There is no such module or file."""
+
+
 def _from_module(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise NotThere(f"expected MODULE:APP or FILE.py:APP, such as topologies.shuttle:app; got {name!r}")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -52,23 +69,38 @@ def _from_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise DefinitionError(f"no module {name!r}: run this in the folder that it is in, or give a file") from None
+            raise NotThere(f"no module {name!r}: run this in the folder that it is in, or give a file") from None
         raise
 
 
 def _from_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    """The file as a module of a name that no other has; what lies beside it can be imported."""
+    name = f"_topology_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise DefinitionError(f"no file {path}")
+        raise NotThere(f"no file {path}")
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.append(folder)  # last: a file that is called like one of Python's modules does not take its place
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
 def _place(error: Exception) -> str:
-    """The line of user code that raised."""
+    """The line of the user's code that raised, with file and colon; empty where none did."""
     if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}: "
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-    return f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
+        return f"{_shown(str(error.filename))}:{error.lineno}: "
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_USERS)]
+    return f"{_shown(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
+
+
+def _shown(file: str) -> str:
+    """Relative where that is shorter to read."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+
+
+def _text(error: Exception) -> str:
+    return str(error.msg) if isinstance(error, SyntaxError) else str(error)

@@ -7,7 +7,7 @@ Source: Kafka's documentation, "Message Format", https://kafka.apache.org/docume
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cramjam
@@ -143,6 +143,10 @@ class RecordBatch:
             raise UndecodableRecord(
                 f"batch at offset {self.base_offset}: {len(body) - at} bytes left after its records"
             )
+
+
+#: A record batch, or the records of one of a format before v2.
+Part = RecordBatch | Sequence[RawRecord]
 
 
 def varint(data: bytes | memoryview, at: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from streamproc.log.ports import Headers
 from streamproc.record import Record
 
 _TRACEBACK_LIMIT = 8000
+_VALUE_LIMIT = 500_000  # bytes: Kafka takes messages of a million by default
 
 
 class Outlet(Protocol):
@@ -49,13 +50,17 @@ def letter_for(
 ) -> DeadLetter:
     """The dead letter for a record and the error that it met; with the traceback, where it was user code's."""
     known = isinstance(error, RecordError)
+    said = f"{error}" if known else f"{type(error).__name__}: {error}"
+    if value is not None and len(value) > _VALUE_LIMIT:
+        said += f" (of {len(value)} bytes the first {_VALUE_LIMIT} are kept)"
+        value = value[:_VALUE_LIMIT]
     text = None if known else "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]
     return DeadLetter(
         time=int(time.time() * 1000),
         app=app,
         stage=stage,
         reason=error.reason if isinstance(error, RecordError) else "agent_error",
-        error=f"{error}" if known else f"{type(error).__name__}: {error}",
+        error=said,
         traceback=text,
         topic=topic,
         partition=partition,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from streamproc.log.batches import RawRecord, RecordBatch
+from streamproc.log.batches import Part, RecordBatch
 from streamproc.runtime.transport.ledger import Entry
-
-Part = RecordBatch | Sequence[RawRecord]
 
 
 class Fetched:

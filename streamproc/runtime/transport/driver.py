@@ -98,6 +98,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # the request (its last data was not taken yet) waits as long. Faust's 1.5 s would be the worst case of every
         # event.
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
+        # What a transaction took back never happened.
+        consumer._isolation_level = "read_committed"
         return consumer
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:

@@ -18,8 +18,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from streamproc.errors import UndecodableRecord
-from streamproc.log.batches import LegacyBatch, RawRecord, RecordBatch, next_batch
-from streamproc.runtime.transport.block import Fetched, Part
+from streamproc.log.batches import LegacyBatch, Part, RawRecord, RecordBatch, next_batch
+from streamproc.runtime.transport.block import Fetched
 
 
 class RawRecords:
