@@ -9,6 +9,7 @@ from typing import Any
 from streamproc.cli import show
 from streamproc.cli.options import Format, Output, noun, takes_kafka
 from streamproc.cli.topology import Topology, load_app
+from streamproc.errors import TopicError
 from streamproc.settings import KafkaSettings
 
 app = noun("List a topology's agents and how far behind they are.")
@@ -27,6 +28,8 @@ def list_(topology: Topology, kafka: KafkaSettings, output: Output = Format.tabl
         admin = KafkaAdmin(kafka)
         try:
             return await admin.lag(definition.name, sorted({a.source.name for a in definition.agents.values()}))
+        except TopicError as error:
+            raise TopicError(f"{error}: a worker or gateway makes its topology's topics when it starts") from None
         finally:
             await admin.close()
 

@@ -18,7 +18,8 @@ import typer
 PARENT = "STREAMPROC_PARENT"
 REGISTRY = "STREAMPROC_REGISTRY"
 _ALONE = 5.0  # seconds that a process may take for a tidy end when its parent has died
-_LIBRARIES = ("faust", "mode", "aiokafka", "streamproc.runtime.transport")  # the last one: classes of Faust's
+#: The last two hold subclasses of Faust's, which log under their modules' names.
+_LIBRARIES = ("faust", "mode", "aiokafka", "streamproc.runtime.transport", "streamproc.runtime.faust_app")
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 RegistryOption = Annotated[

@@ -30,6 +30,7 @@ from streamproc.settings import KafkaSettings
 
 _TICK = 0.2  # seconds between looks at idle partitions and gauges
 _STOP_WITHIN = 8.0  # seconds for what is in work
+_STOP_FAILED_WITHIN = 2.0  # seconds, where something failed: what is in work may never be finished
 _FOR_EVER = 10 * 365 * 86400.0  # results wait for the broker as long as it takes; the queue is bounded
 _log = logging.getLogger("streamproc.worker")
 
@@ -144,13 +145,12 @@ class Worker:
             await self._producer.close()
 
     async def _stop_faust(self) -> None:
-        if self.failure is not None and self._faust.consumer is not None:
-            self._faust.consumer._unacked_messages.clear()  # what failed is never finished: nobody shall wait for it
         stopping = asyncio.create_task(self._faust.stop(), name="faust stop")
-        done, _ = await asyncio.wait([stopping], timeout=_STOP_WITHIN)
+        patience = _STOP_WITHIN if self.failure is None else _STOP_FAILED_WITHIN
+        done, _ = await asyncio.wait([stopping], timeout=patience)
         if not done:  # and not cancelled either: Faust would not mind
             self.stuck = True
-            _log.warning("not everything could be finished and committed within %g s: it will come again", _STOP_WITHIN)
+            _log.warning("not everything could be finished and committed within %g s: it will come again", patience)
 
     def problems(self) -> dict[str, str]:
         """What keeps it from being ready, by name; empty when it is."""
