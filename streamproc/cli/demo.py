@@ -7,6 +7,7 @@ import itertools
 import sys
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,7 +49,9 @@ def demo(
     from streamproc.demo.account import window_of
 
     progress = StartProgress()
-    system = System(TOPOLOGY, on_progress=progress, on_line=show_line if logs else lambda name, line: None)
+    system = System(
+        TOPOLOGY, on_progress=progress, on_line=partial(show_line, progress) if logs else lambda name, line: None
+    )
     wrong: list[str] = []
 
     async def work(told: asyncio.Event) -> None:

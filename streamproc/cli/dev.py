@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +15,11 @@ from streamproc.cli.serving import RegistryOption, serve
 from streamproc.cli.topology import Topology, load_app
 from streamproc.settings import PREFIX, KafkaSettings
 
+if TYPE_CHECKING:
+    from streamproc.cli.system import System
+
 app = noun()
-_COLOURS = {"gateway": typer.colors.CYAN, "worker": typer.colors.GREEN, "broker": typer.colors.YELLOW}
+_COLOURS = {"gateway": typer.colors.CYAN, "worker": typer.colors.GREEN}
 
 
 @app.command()
@@ -36,8 +40,14 @@ def dev(
     from streamproc.cli.system import System
 
     progress = StartProgress()
+    on_line = partial(show_line, progress)
     system = System(
-        topology, kafka=kafka if given else None, port=port, registry=registry, on_line=show_line, on_progress=progress
+        topology,
+        kafka=kafka if given else None,
+        port=port,
+        registry=registry,
+        on_line=on_line,
+        on_progress=progress,
     )
 
     async def work(told: asyncio.Event) -> None:
@@ -65,15 +75,12 @@ def dev(
     serve(work)
 
 
-def show_line(name: str, line: str) -> None:
+def show_line(progress: StartProgress, name: str, line: str) -> None:
     """Prints what a process of the system said, under its name."""
-    typer.echo(f"{typer.style(f'{name:>8}', fg=_COLOURS.get(name))} │ {line}", err=True)
+    progress.say(f"{typer.style(f'{name:>8}', fg=_COLOURS.get(name))} │ {line}")
 
 
-def _tell(system: object, topics: list[str], channels: list[str]) -> None:
-    from streamproc.cli.system import System
-
-    assert isinstance(system, System)
+def _tell(system: System, topics: list[str], channels: list[str]) -> None:
     assert system.kafka is not None
     typer.echo(f"\nready: {system.url} takes {', '.join(topics)} and gives {', '.join(channels)}")
     typer.echo(f"  broker   {system.kafka.bootstrap}")

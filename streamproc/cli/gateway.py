@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.options import noun, takes_kafka
-from streamproc.cli.serving import AdminPort, Host, RegistryOption, log_to_stderr, registry_url, serve
+from streamproc.cli.serving import AdminPort, Host, RegistryOption, log_to_stderr, registry_url, say_up, serve
 from streamproc.cli.topology import Topology, load_app
 from streamproc.settings import KafkaSettings
 
@@ -57,7 +57,7 @@ def gateway(
         await admin.start()
         try:
             await running.start()
-            typer.echo(f"gateway of {definition.name} is at {running.url}; metrics on {admin.url}/metrics", err=True)
+            say_up(f"gateway of {definition.name} is at {running.url}; metrics on {admin.url}/metrics")
             await told.wait()
         finally:
             await running.stop()

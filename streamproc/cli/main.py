@@ -24,7 +24,7 @@ INTERRUPTED = 130
 #: The nouns, as ``--help`` lists them. ``streamproc.cli.<noun>`` has a Typer named ``app``; it is imported when used.
 NOUNS = {
     "dev": "Run a whole system in this terminal: broker, gateway and worker.",
-    "demo": "Run the Shuttle topology on all its readings, and account for every one.",
+    "demo": "Run the Shuttle topology, and account for every reading.",
     "worker": "Run a topology's agents.",
     "gateway": "Serve a topology's topics and channels over WebSocket.",
     "broker": "Run an Apache Kafka on this machine.",

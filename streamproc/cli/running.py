@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 if TYPE_CHECKING:
     from streamproc.log.broker import Progress
 
@@ -66,6 +68,15 @@ class StartProgress:
             size = f", {progress.total_bytes / 1e6:.0f} MB" if progress.total_bytes else ""
             print(f"{progress.stage}{size} …", file=sys.stderr, flush=True)
         self._stage = progress.stage
+
+    def say(self, line: str) -> None:
+        """Prints a line on stderr, above what moves."""
+        if self._live and self._live.live.is_started:
+            from rich.text import Text
+
+            self._live.console.print(Text.from_ansi(line), soft_wrap=True)
+        else:
+            typer.echo(line, err=True)
 
     def _move(self, progress: Progress) -> None:
         if progress.stage != self._stage:

@@ -21,6 +21,7 @@ _ALONE = 5.0  # seconds that a process may take for a tidy end when its parent h
 #: The last two hold subclasses of Faust's, which log under their modules' names.
 _LIBRARIES = ("faust", "mode", "aiokafka", "streamproc.runtime.transport", "streamproc.runtime.faust_app")
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+_SHORT = "%(asctime)s %(levelname)-7s %(message)s"  # within another process's terminal, under our name
 
 RegistryOption = Annotated[
     str | None,
@@ -61,13 +62,20 @@ class Calm(logging.Filter):
 
 def log_to_stderr(verbose: bool = False) -> None:
     """One line per event on stderr; of the libraries below only what is wrong, unless it is to be ``verbose``."""
-    logging.basicConfig(stream=sys.stderr, format=_FORMAT, level=logging.WARNING, force=True)
+    form, dates = (_SHORT, "%H:%M:%S") if PARENT in os.environ else (_FORMAT, None)
+    logging.basicConfig(stream=sys.stderr, format=form, datefmt=dates, level=logging.WARNING, force=True)
     if not verbose:
         logging.getLogger().handlers[0].addFilter(Calm())
     logging.getLogger("streamproc").setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.ERROR)
+
+
+def say_up(text: str) -> None:
+    """Tells that a process is up, unless another one has started it and tells so itself."""
+    if PARENT not in os.environ:
+        typer.echo(text, err=True)
 
 
 def serve(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

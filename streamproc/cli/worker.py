@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.options import noun, takes_kafka
-from streamproc.cli.serving import AdminPort, Host, RegistryOption, log_to_stderr, registry_url, serve
+from streamproc.cli.serving import AdminPort, Host, RegistryOption, log_to_stderr, registry_url, say_up, serve
 from streamproc.cli.topology import Topology, load_app
 from streamproc.settings import KafkaSettings
 
@@ -42,7 +42,7 @@ def worker(
         stopper = asyncio.create_task(_stop_when(told, running))
         try:
             await running.start()
-            typer.echo(f"worker of {definition.name} is up; metrics on {admin.url}/metrics", err=True)
+            say_up(f"worker of {definition.name} is up; metrics on {admin.url}/metrics")
             await running.run()
         finally:
             stopper.cancel()
