@@ -111,7 +111,9 @@ class Parser:
         if intake is None:
             known = ", ".join(sorted(self._intakes)[:10]) or "none"
             text = f"topic {frame.topic!r}: expected one of those that can be published to: {known}"
-            yield Bad(error_of(codes.UNKNOWN_CHANNEL, text, id=frame.id, field="topic"), "unknown_topic", frame.topic)
+            refused = error_of(codes.UNKNOWN_CHANNEL, text, id=frame.id, field="topic")
+            data = None if isinstance(frame.data, UnsetType) else bytes(frame.data)
+            yield Bad(refused, "unknown_topic", frame.topic, value=data)
         elif frame.batch is None:
             yield self._single(intake, frame)
         elif frame.id is not None or frame.data is not UNSET or frame.key is not None or frame.ts is not None:

@@ -107,6 +107,7 @@ class Runner:
         self.definition = definition
         self._reader, self._outlet, self._metrics, self._clock = reader, outlet, metrics, clock
         self._tasks: dict[int, Task] = {}
+        self._idle_clocks: dict[int, int] = {}  # by partition, in milliseconds
         self._next: dict[int, int] = {}  # by partition: the first offset that its state has not seen
         self._late: dict[int, int] = {}  # by partition: how many late events the metric knows of
 
@@ -134,8 +135,15 @@ class Runner:
         self._outlet.block = None
         block.release()
 
+    def idle_for(self, partition: int, ms: int) -> None:
+        """A partition had nothing to give for so long. Windows see only this time pass, not that in which the worker
+        was held up or did not hear from Kafka.
+        """
+        if partition in self._idle_clocks:
+            self._idle_clocks[partition] += ms
+
     async def advance(self) -> None:
-        """Lets the clock close the windows of idle partitions."""
+        """Lets the time of idle partitions close their windows."""
         if self._outlet.block is None:
             for task in list(self._tasks.values()):
                 await task.advance()
@@ -145,6 +153,7 @@ class Runner:
         for partition in set(self._tasks) - set(partitions):
             await self._tasks.pop(partition).stop()
             self._next.pop(partition, None)
+            self._idle_clocks.pop(partition, None)
             self._late.pop(partition, None)
             self._clear_gauges(partition)
         self._metrics.tasks.labels(self.definition.name).set(len(self._tasks))
@@ -166,7 +175,11 @@ class Runner:
 
     def _task(self, partition: int) -> Task:
         if partition not in self._tasks:
-            self._tasks[partition] = task_for(self.definition, self._outlet, self._clock)
+            self._idle_clocks[partition] = self._clock()
+            # A task may ask once more after its partition has gone.
+            self._tasks[partition] = task_for(
+                self.definition, self._outlet, lambda: self._idle_clocks.get(partition, 0)
+            )
         return self._tasks[partition]
 
     def _unseen(self, batch: Batch) -> Batch:

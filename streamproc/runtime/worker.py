@@ -196,9 +196,12 @@ class Worker:
         return frozenset(wanted)
 
     async def _tick(self) -> None:
+        looked = time.time()
         while True:
             await asyncio.sleep(_TICK)
             try:
+                self._let_idle_time_pass(looked)
+                looked = time.time()
                 for runner in self._runners.values():
                     await runner.advance()
                     runner.observe()
@@ -206,6 +209,16 @@ class Worker:
             except Exception as error:
                 self.fail(error)
                 return
+
+    def _let_idle_time_pass(self, since: float) -> None:
+        """At most a tick's time passes, however long ago the last look was: what was not seen is not known."""
+        ms = int(min(time.time() - since, _TICK) * 1000)
+        consumer = self._faust.consumer
+        for tp in consumer.assignment():
+            if consumer.caught_up(tp, since):
+                for runner in self._runners.values():
+                    if runner.definition.source.name == tp.topic:
+                        runner.idle_for(tp.partition, ms)
 
     def _observe_lag(self) -> None:
         consumer = self._faust.consumer

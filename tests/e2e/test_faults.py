@@ -108,7 +108,6 @@ async def test_workers_that_join_leave_and_die(place: Place) -> None:
         system.children.remove(second)
 
 
-@pytest.mark.xfail(strict=True, reason="an idle partition's time goes on by the clock while its events wait in Kafka")
 async def test_a_worker_that_was_held_up_calls_nobody_late(place: Place) -> None:
     sent = list(events("held", 600))
     worker = place.child("worker")

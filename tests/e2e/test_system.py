@@ -227,7 +227,6 @@ async def test_bad_input_is_refused_kept_and_disturbs_nobody(place: Place) -> No
         assert letter.reason == "oversized" or b"input-bad" in (letter.value or b"")
 
 
-@pytest.mark.xfail(strict=True, reason="the ingest edge refuses it, and does not keep it")
 async def test_an_event_for_an_unknown_topic_is_kept(place: Place) -> None:
     async with place.client() as client:
         with pytest.raises(Refused):

@@ -146,6 +146,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """The topics of which somebody wants blocks. Called from the consumer's thread."""
         return frozenset(name for channel in list(self.app.topics) if wants_blocks(channel) for name in channel.topics)
 
+    def caught_up(self, tp: TP, since: float) -> bool:
+        """Whether Kafka has said, after ``since`` (seconds since the epoch), that it has no more of a partition than
+        has been processed. Not having heard of more is no evidence: the events may wait in Kafka while this worker
+        does.
+        """
+        subscription = self._thread._consumer._subscription.subscription
+        if subscription is None or subscription.assignment is None or tp not in subscription.assignment.tps:
+            return False
+        state = subscription.assignment.state_value(tp)
+        if not state.has_valid_position or state.highwater is None or (state.timestamp or 0) < since * 1000:
+            return False
+        self.ledger.position(tp)  # drops what is finished
+        return bool(state.position >= state.highwater) and not self.ledger.in_flight(tp)
+
     def block_readers(self, tp: TP) -> int:
         return sum(map(wants_blocks, self.app.topics._tp_index.get(tp, ())))
 
