@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 from streamproc.batch import Batch
 from streamproc.record import Record
@@ -49,6 +49,9 @@ class Stream(Generic[T]):
 
     def __aiter__(self) -> AsyncIterator[T]:
         return _Asked(self._value)
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("a stream is read with `async for event in stream`, not with `for`")
 
     def events(self) -> AsyncIterator[Event[T]]:
         """Events with their positions."""

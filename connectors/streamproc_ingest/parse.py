@@ -100,9 +100,10 @@ class Intake:
 
 
 class Parser:
-    """Takes ``publish`` frames for the topics that clients may publish to."""
+    """Takes ``publish`` frames for the topics that clients may publish to, of at most ``most`` events each."""
 
-    def __init__(self, topics: Mapping[str, Topic], registry: Registry) -> None:
+    def __init__(self, topics: Mapping[str, Topic], registry: Registry, most: int = 1000) -> None:
+        self._most = most
         self._intakes = {name: Intake(topic, registry) for name, topic in topics.items()}
 
     def parse(self, frame: Publish) -> Iterator[Outgoing | Bad]:
@@ -121,6 +122,10 @@ class Parser:
             yield Bad(error_of(codes.BAD_REQUEST, text, id=frame.id, field="batch"), "invalid", frame.topic)
         elif not frame.batch:
             yield Bad(error_of(codes.BAD_REQUEST, "batch: expected an event", field="batch"), "invalid", frame.topic)
+        elif len(frame.batch) > self._most:
+            # One answer for all: an answer for each would be forty times what was sent.
+            text = f"batch: expected at most {self._most} events; got {len(frame.batch)}: none was taken"
+            yield Bad(error_of(codes.LIMIT_EXCEEDED, text, field="batch"), "too_many", frame.topic)
         else:
             for index, raw in enumerate(frame.batch):
                 try:

@@ -92,7 +92,7 @@ def _place(error: Exception) -> str:
     """The line of the user's code that raised, with file and colon; empty where none did."""
     if isinstance(error, SyntaxError):
         return f"{_shown(str(error.filename))}:{error.lineno}: "
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_USERS)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*_NOT_USERS, "<"))]
     return f"{_shown(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
 
 

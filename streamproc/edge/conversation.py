@@ -17,7 +17,7 @@ from streamproc.edge.ports import Half
 from streamproc.edge.session import INGEST, Refuse, Reply, Session
 
 logger = logging.getLogger("streamproc.edge")
-_BURST = 64  # frames of one connection before the others get their turn
+_TURN = 0.005  # seconds of work for one connection before the others get their turn
 
 
 class Conversation:
@@ -47,7 +47,7 @@ class Conversation:
         """Returns when the connection is closed."""
         try:
             await self._read()
-        except ConnectionClosed:
+        except (ConnectionClosed, ConnectionResetError):
             if isinstance(error := self._socket.protocol.parser_exc, PayloadTooBig):
                 self._metrics.closed.labels(codes.TOO_BIG.code).inc()
                 self._dead_letters.put(INGEST, "oversized", str(error), rate=self._link.rate, session=self._session.id)
@@ -62,7 +62,7 @@ class Conversation:
 
     async def _read(self) -> None:
         socket, metrics = self._socket, self._metrics
-        frames = 0
+        began = time.monotonic()
         while True:
             data = await socket.recv(decode=False)
             metrics.frames_in += 1
@@ -72,9 +72,9 @@ class Conversation:
             if socket.paused:  # it does not read our answers, so we do not read its questions
                 metrics.paused.labels("unread").inc()
                 await socket.drain()
-            frames += 1
-            if frames % _BURST == 0:
+            if time.monotonic() - began > _TURN:
                 await asyncio.sleep(0)
+                began = time.monotonic()
 
     def _take(self, data: bytes) -> Awaitable[None] | None:
         try:
@@ -92,7 +92,7 @@ class Conversation:
     async def _held(self, wait: Awaitable[None]) -> None:
         try:
             await wait
-        except ConnectionClosed:
+        except (ConnectionClosed, ConnectionResetError):
             raise
         except Exception:
             self._broken()

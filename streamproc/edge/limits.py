@@ -20,6 +20,7 @@ class Limits:
         queue: bytes of results that queue for one slow client; beyond that the oldest are dropped, and it is told.
         abort: bytes of anything unread at which a connection is cut (3008). Only a client that never reads gets there.
         frame: the largest frame of results; more go in several.
+        batch: events in one publish frame.
         subscriptions: how many a connection may hold.
         dead_letters: bad records of one connection that are kept, per second.
         ping: silence after which the gateway asks whether the client is there.
@@ -36,6 +37,7 @@ class Limits:
     queue: int = 1 << 20
     abort: int = 4 << 20
     frame: int = 64 << 10
+    batch: int = 1000
     subscriptions: int = 128
     dead_letters: int = 100
     ping: float = 25.0

@@ -18,6 +18,7 @@ from streamproc.edge.codes import ErrorCode
 SUBPROTOCOL = "streamproc.v1.json"
 VERSION = 1
 MAX_ID = 128
+_LONGEST = 400  # characters of an error's message
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
 Name = Annotated[str, Meta(min_length=1, max_length=249)]
@@ -234,8 +235,11 @@ def decode_event(raw: Raw, index: int) -> Event:
 def error_of(
     code: ErrorCode, message: str = "", *, id: str | None = None, index: int | None = None, field: str | None = None
 ) -> Error:
-    """An error frame with what the table advises."""
-    return Error(code.code, message or code.text, code.temporary, id, index, field or None, code.retry_after)
+    """An error frame with what the table advises. What a client sent comes back cut: an answer is no amplifier."""
+    text = message or code.text
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 1] + "…"
+    return Error(code.code, text, code.temporary, id, index, (field or "")[:MAX_ID] or None, code.retry_after)
 
 
 def field_of(text: str) -> tuple[str, str]:

@@ -93,6 +93,7 @@ class Session:
             "in_flight": limits.in_flight,
             "queue": limits.queue,
             "frame": limits.frame,
+            "batch": limits.batch,
             "subscriptions": limits.subscriptions,
             "id": protocol.MAX_ID,
         }

@@ -4,6 +4,7 @@ results.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -18,6 +19,8 @@ from streamproc.log.ports import Delivery, Headers, Producer, QueueFull
 from streamproc.record import Record
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.transport.block import Block
+
+_log = logging.getLogger("streamproc.deadletters")
 
 
 class KafkaOutlet:
@@ -70,6 +73,8 @@ class KafkaOutlet:
                 letter, key=topic.key_of(record), value=self._codecs[topic.name].encode(record)
             )
         self._metrics.dead_letters.labels(letter.stage, letter.reason).inc()
+        where = f"{letter.topic}[{letter.partition}] {letter.offset}"
+        _log.warning("put aside (%s, %s): %s, at %s", letter.stage, letter.reason, letter.error[:200], where)
         sink = self._app.dead_letters
         await self._send(sink, None, self._codecs[sink.name].encode(letter), letter.time, ())
 

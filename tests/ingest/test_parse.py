@@ -110,6 +110,14 @@ def test_broken_utf_8_inside_the_data_is_refused() -> None:
         assert refused.value == b'{"text":"\xff"}'
 
 
+def test_a_batch_of_too_many_events_is_refused_whole_with_one_answer() -> None:
+    frame = decode(b'{"op":"publish","topic":"t-notes","batch":[%b]}' % b",".join([b"{}"] * 1001))
+    assert isinstance(frame, Publish)
+    (refused,) = PARSER.parse(frame)
+    assert isinstance(refused, Bad)
+    assert (refused.error.code, refused.error.field) == (106, "batch")
+
+
 def test_deep_nesting_inside_the_data_is_refused() -> None:
     deep = b"[" * 30_000 + b"]" * 30_000
     with pytest.raises(FrameError) as refused:
