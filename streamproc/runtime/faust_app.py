@@ -9,6 +9,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
+from streamproc.define.aggregation import Aggregation
 from streamproc.define.app import App
 from streamproc.runtime.runner import Runner
 from streamproc.runtime.transport.driver import BlockSchema
@@ -55,8 +56,10 @@ def build(
         consumer_auto_offset_reset="earliest",
         loghandlers=[],
     )
-    for name, runner in runners.items():
-        _add_agent(faust_app, name, runner, failed)
+    # Agents answer events, and somebody may wait; windows close when their time is over.
+    agents_first = sorted(runners.items(), key=lambda item: isinstance(item[1].definition, Aggregation))
+    for order, (name, runner) in enumerate(agents_first):
+        _add_agent(faust_app, name, runner, order, failed)
 
     async def keep_assigned(_: Any, partitions: set[TP], **__: Any) -> None:
         for runner in runners.values():
@@ -71,9 +74,11 @@ def build(
     return faust_app
 
 
-def _add_agent(faust_app: faust.App, name: str, runner: Runner, failed: Callable[[Exception], None]) -> None:
+def _add_agent(
+    faust_app: faust.App, name: str, runner: Runner, order: int, failed: Callable[[Exception], None]
+) -> None:
     source = runner.definition.source
-    topic = faust_app.topic(source.name, schema=BlockSchema(), partitions=source.partitions)
+    topic = faust_app.topic(source.name, schema=BlockSchema(order=order), partitions=source.partitions)
 
     async def run(stream: Any) -> None:
         # Blocks are acknowledged when Kafka has their results, not when the next one is asked for.

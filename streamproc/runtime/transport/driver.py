@@ -35,6 +35,10 @@ _log = logging.getLogger("streamproc.transport")
 class BlockSchema(FaustSchema):  # type: ignore[misc]
     """Marks a Faust topic whose events are blocks: ``app.topic("readings", schema=BlockSchema())``."""
 
+    def __init__(self, *args: Any, order: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.order = order  # of several readers of a topic, those with the least get a block first
+
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
         return None
 
@@ -284,9 +288,13 @@ class Conductor(FaustConductor):  # type: ignore[misc]
     """Hands blocks to those who want blocks, and records to the others."""
 
     def _build_handler(self, tp: TP, channels: set[Any]) -> Callable[[Any], Any]:
-        blocks = {channel for channel in channels if wants_blocks(channel)}
+        # A view of a dict's keys is a set that keeps an order: Faust's sets would give another one in every process.
+        ordered = sorted(filter(wants_blocks, channels), key=lambda channel: channel.schema.order)
+        blocks: Any = dict.fromkeys(ordered).keys()
         plain = channels - blocks
-        if not blocks or not plain:
+        if not plain:
+            return cast("Callable[[Any], Any]", super()._build_handler(tp, blocks))
+        if not blocks:
             return cast("Callable[[Any], Any]", super()._build_handler(tp, channels))
         on_block, on_record = super()._build_handler(tp, blocks), super()._build_handler(tp, plain)
 
