@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = noun()
 TOPOLOGY = "topologies.shuttle:app"
-RATE = 2300.0
+RATE = 2500.0
 _FRAME = 0.2  # seconds between two looks at the figures
 
 
