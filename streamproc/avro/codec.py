@@ -201,8 +201,13 @@ def _found(values: dict[str, Any], path: str, schema: Schema) -> tuple[str, str]
     return f"{path}: {values[name]!r:.200} does not fit {json.dumps(kinds[name]):.200}", path
 
 
-def _invalid(error: msgspec.ValidationError) -> InvalidRecord:
-    text = str(error)
+def field_of(text: str) -> tuple[str, str]:
+    """From a message of msgspec: the field it complains of, dotted, or empty; and the message without the place."""
     at, named = _PATH.search(text), _NAMED.search(text)
     field = ".".join(part for part in (at[1] if at else "", named[1] if named else "") if part)
-    return InvalidRecord(_PATH.sub("", text), field)
+    return field, _PATH.sub("", text)
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidRecord:
+    field, text = field_of(str(error))
+    return InvalidRecord(text, field)

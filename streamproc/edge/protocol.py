@@ -6,12 +6,12 @@ the dialect that this gateway does not have yet: nothing that a client asks for 
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from streamproc.avro.codec import field_of
 from streamproc.edge import codes
 from streamproc.edge.codes import ErrorCode
 
@@ -198,8 +198,6 @@ _traces = msgspec.json.Decoder(_Traces)
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 
-_AT = re.compile(r" - at `\$\.?(.*?)`$")
-_NAMED = re.compile(r"(unknown|missing required) field `(.*?)`")
 #: What msgspec raises on bytes from outside: RecursionError on deep nesting, UnicodeDecodeError on broken UTF-8.
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -240,13 +238,6 @@ def error_of(
     if len(text) > _LONGEST:
         text = text[: _LONGEST - 1] + "…"
     return Error(code.code, text, code.temporary, id, index, (field or "")[:MAX_ID] or None, code.retry_after)
-
-
-def field_of(text: str) -> tuple[str, str]:
-    """From a message of msgspec: the field it complains of, dotted, or empty; and the message without the place."""
-    at, named = _AT.search(text), _NAMED.search(text)
-    field = ".".join(part for part in (at[1] if at else "", named[2] if named else "") if part)
-    return field, _AT.sub("", text)
 
 
 def _refused(data: bytes, error: Exception, what: str = "frame") -> FrameError:
