@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from streamproc.columns import Column, Columns, Longs, Rows
 from streamproc.errors import InvalidRecord
 from streamproc.record import Record
-
-Longs = NDArray[np.int64]
 
 
 class Batch:
     """Consecutive events of one partition, in offset order.
 
-    Made of columns (a polars frame, a column per field) or of records; the other form is made when it is first asked
-    for. Inside an agent it behaves like its columns: ``batch["s1"]`` is a polars Series, ``batch.where(batch["s1"] >
-    90)`` a smaller batch.
+    Made of columns (a column per field, or a polars frame of them) or of records; the other form is made when it is
+    first asked for. Inside an agent it behaves like its columns: ``batch["s1"]`` is a polars Series,
+    ``batch.where(batch["s1"] > 90)`` a smaller batch.
 
     Args:
         topic: the topic's name.
@@ -31,10 +30,10 @@ class Batch:
         record: the type of its rows.
         offsets: int64[n], increasing.
         timestamps: int64[n], milliseconds since the epoch: when each event was taken in.
-        whole: gives the same rows with every column, where ``frame`` has only those that were needed.
+        whole: gives the same rows with every column, where ``columns`` has only those that were needed.
     """
 
-    __slots__ = ("_frame", "_records", "_whole", "offsets", "partition", "record", "timestamps", "topic")
+    __slots__ = ("_columns", "_records", "_whole", "offsets", "partition", "record", "timestamps", "topic")
 
     def __init__(
         self,
@@ -44,13 +43,15 @@ class Batch:
         offsets: Longs,
         timestamps: Longs,
         *,
+        columns: Columns | None = None,
         frame: pl.DataFrame | None = None,
         records: Sequence[Record] | None = None,
         whole: Callable[[], Batch] | None = None,
     ) -> None:
         self.topic, self.partition, self.record = topic, partition, record
         self.offsets, self.timestamps = offsets, timestamps
-        self._frame, self._records, self._whole = frame, records, whole
+        self._columns = Columns.of(frame) if frame is not None else columns
+        self._records, self._whole = records, whole
 
     @classmethod
     def of(
@@ -65,33 +66,44 @@ class Batch:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def held(self) -> Columns:
+        """The columns as they lie. Instants are int64, milliseconds since the epoch."""
+        if self._columns is None:
+            self._columns = Columns.of(frame_of(self._records or (), self.record))
+        return self._columns
+
     @property
     def frame(self) -> pl.DataFrame:
-        """The columns. Instants are Int64, milliseconds since the epoch."""
-        if self._frame is None:
-            self._frame = frame_of(self._records or (), self.record)
-        return self._frame
+        """The columns as a frame."""
+        return self.held().frame()
 
     @property
     def columns(self) -> list[str]:
-        return self.frame.columns
+        """Their names."""
+        return list(self.held())
 
     def records(self) -> Sequence[Record]:
         """The rows, as records of the batch's type. Raises InvalidRecord where the columns are not that type's."""
         if self._records is None:
-            self._records = self._whole().records() if self._whole else records_of(self.frame, self.record)
+            self._records = self._whole().records() if self._whole else records_of(self.held(), self.record)
         return self._records
 
-    def __getitem__(self, column: str) -> pl.Series:
-        """One column. Of a batch of records only this one is made."""
-        if self._frame is not None or self._records is None:
-            return self.frame[column]
+    def column(self, name: str) -> Column:
+        """One column as it lies. Of a batch of records only this one is made."""
+        if self._columns is not None or self._records is None:
+            return self.held()[name]
         types = column_types(self.record)
-        if column not in types:
+        if name not in types:
             raise pl.exceptions.ColumnNotFoundError(
-                f"{self.record.__name__} has no field {column!r}; it has {', '.join(types)}"
+                f"{self.record.__name__} has no field {name!r}; it has {', '.join(types)}"
             )
-        return pl.Series(column, [getattr(record, column) for record in self._records], dtype=types[column])
+        return pl.Series(name, [getattr(record, name) for record in self._records], dtype=types[name])
+
+    def __getitem__(self, column: str) -> pl.Series:
+        """One column as a Series."""
+        if self._columns is not None or self._records is None:
+            return self.held().series(column)
+        return cast(pl.Series, self.column(column))
 
     def where(self, mask: pl.Series | pl.Expr | NDArray[np.bool_]) -> Batch:
         """The rows where ``mask`` is true (null counts as false)."""
@@ -102,18 +114,20 @@ class Batch:
             keep = keep.fill_null(False)
         return self.take(np.flatnonzero(keep.to_numpy()))
 
-    def take(self, rows: Longs) -> Batch:
-        """The rows of these indices, which must increase."""
-        frame = None if self._frame is None else self._frame[rows]
-        records = None if self._records is None else [self._records[i] for i in rows.tolist()]
+    def take(self, rows: Rows) -> Batch:
+        """The rows of these indices, which must increase, or of a range."""
+        columns = None if self._columns is None else self._columns.take(rows)
+        records = self._records
+        if records is not None:
+            records = records[rows] if isinstance(rows, slice) else [records[i] for i in rows.tolist()]
         load = self._whole
         whole = None if load is None else lambda: load().take(rows)
         at, stamps = self.offsets[rows], self.timestamps[rows]
-        return Batch(self.topic, self.partition, self.record, at, stamps, frame=frame, records=records, whole=whole)
+        return Batch(self.topic, self.partition, self.record, at, stamps, columns=columns, records=records, whole=whole)
 
     def slice(self, start: int, stop: int) -> Batch:
         """Rows ``start`` to ``stop``."""
-        return self.take(np.arange(start, min(stop, len(self)), dtype=np.int64))
+        return self.take(slice(start, stop))
 
     def select(self, *exprs: Any, **named: Any) -> Batch:
         """These columns in place of the present ones; polars' ``select``."""
@@ -136,7 +150,7 @@ class Batch:
         """The same rows as records of another type, by column name."""
         if record is self.record:
             return self
-        return Batch(self.topic, self.partition, record, self.offsets, self.timestamps, frame=self.frame)
+        return Batch(self.topic, self.partition, record, self.offsets, self.timestamps, columns=self.held())
 
     def __repr__(self) -> str:
         where = f"{self.offsets[0]}..{self.offsets[-1]}" if len(self) else "empty"
@@ -166,14 +180,11 @@ def frame_of(records: Sequence[Record], record: type[Record]) -> pl.DataFrame:
     )
 
 
-def records_of(frame: pl.DataFrame, record: type[Record]) -> list[Record]:
-    """Columns as records; the frame's columns must be the record's fields."""
+def records_of(columns: Columns, record: type[Record]) -> list[Record]:
+    """Columns as records; they must be the record's fields."""
     names = [field.encode_name for field in msgspec.structs.fields(record)]
-    if set(names) - set(frame.columns):
-        missing = ", ".join(sorted(set(names) - set(frame.columns)))
-        raise InvalidRecord(f"{record.__name__}: no column {missing}; the columns are {', '.join(frame.columns)}")
-    if extra := set(frame.columns) - set(names):
-        raise InvalidRecord(
-            f"{record.__name__} has no field {', '.join(sorted(extra))}: select the columns that it has"
-        )
-    return [record(*row) for row in frame.select(names).iter_rows()]
+    if missing := sorted(set(names).difference(columns)):
+        raise InvalidRecord(f"{record.__name__}: no column {', '.join(missing)}; the columns are {', '.join(columns)}")
+    if extra := sorted(set(columns).difference(names)):
+        raise InvalidRecord(f"{record.__name__} has no field {', '.join(extra)}: select the columns that it has")
+    return [record(*row) for row in zip(*map(columns.values, names), strict=True)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streamproc import Batch, Record
 from streamproc.batch import column_types, frame_of, records_of
+from streamproc.columns import Columns
 from streamproc.errors import InvalidRecord
 
 
@@ -62,7 +63,7 @@ def test_columns_have_the_types_of_their_fields(batch: Batch):
 @given(st.lists(st.builds(Mixed, st.text(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False),
     st.booleans(), st.binary(), st.none() | st.integers(-(2**63), 2**63 - 1), st.lists(st.integers()))))  # fmt: skip
 def test_columns_become_the_records_again(rows: list[Mixed]):
-    assert records_of(frame_of(rows, Mixed), Mixed) == rows
+    assert records_of(Columns.of(frame_of(rows, Mixed)), Mixed) == rows
 
 
 def test_take_keeps_what_belongs_to_a_row(batch: Batch):
@@ -143,7 +144,7 @@ def test_an_unknown_column(batch: Batch):
 def test_one_column_of_records_is_made_alone():
     batch = Batch("t", 0, Mixed, np.arange(3), np.arange(3), records=ROWS)
     assert batch["n"].to_list() == [1, -(2**63), 0]
-    assert batch._frame is None
+    assert batch._columns is None
 
 
 def test_numbers_of_the_other_kind():

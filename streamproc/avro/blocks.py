@@ -22,7 +22,8 @@ import polars as pl
 from streamproc.avro.codec import FRAME, Codec, physical
 from streamproc.avro.ports import Schema
 from streamproc.avro.walk import Places, Step, Unproven, require, steps_over, varint_sizes
-from streamproc.batch import Batch, Longs
+from streamproc.batch import Batch
+from streamproc.columns import Longs
 from streamproc.errors import UndecodableRecord
 from streamproc.log.batches import Part, RawRecord, RecordBatch, varint
 

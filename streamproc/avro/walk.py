@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamproc.batch import Longs
+from streamproc.columns import Longs
 
 Step = Callable[["Places"], None]
 _U = np.uint64

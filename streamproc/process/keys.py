@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from streamproc.batch import Longs
+from streamproc.columns import Longs
 
 _FEW = 32  # below this many rows a dictionary beats any columnar way
 

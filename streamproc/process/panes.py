@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamproc.batch import Longs
+from streamproc.columns import Longs
 
 Array = NDArray[Any]
 Op = Literal["n", "sum", "min", "max"]

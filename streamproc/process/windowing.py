@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from streamproc.batch import Batch, Longs
+from streamproc.batch import Batch
+from streamproc.columns import Longs
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.fields import fields
 from streamproc.process.keys import KeyCodes

@@ -10,7 +10,8 @@ from typing import Any
 
 from streamproc.avro.blocks import BlockDecoder, Decoded
 from streamproc.avro.codec import Codec
-from streamproc.batch import Batch, Longs
+from streamproc.batch import Batch
+from streamproc.columns import Longs
 from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
 from streamproc.runtime.agent_task import AgentStopped

@@ -9,6 +9,7 @@ import msgspec
 import polars as pl
 
 from streamproc.batch import Batch, records_of
+from streamproc.columns import Columns
 from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
 from streamproc.errors import RecordError
@@ -67,7 +68,7 @@ class AggregationTask:
         if not len(frame):
             return
         sink = self.definition.sink
-        records = records_of(frame, sink.record)
+        records = records_of(Columns.of(frame), sink.record)
         try:
             await self._outlet.send(sink, records, timestamps)
             return

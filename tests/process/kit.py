@@ -12,6 +12,7 @@ import numpy as np
 
 from streamproc import App, Record, count, maximum, mean, minimum, total
 from streamproc.batch import Batch, frame_of, records_of
+from streamproc.columns import Columns
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.windows import Window
 from streamproc.process.windowing import WindowTask
@@ -121,7 +122,7 @@ def run(definition: Aggregation, rows: Sequence[Any], cuts: Sequence[int] = ()) 
         part = batch(rows[start:stop], start, columns=not cuts)
         closed = task.add(part, 0)
         if len(closed.results):
-            given.results.extend(records_of(closed.results, definition.sink.record))
+            given.results.extend(records_of(Columns.of(closed.results), definition.sink.record))
         given.causes.extend(part.offsets[closed.causes].tolist())
         if closed.late is not None:
             late = closed.late

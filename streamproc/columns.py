@@ -1,0 +1,115 @@
+"""Columns: named values of one length, each kept as it came and made a polars Series when one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Longs = NDArray[np.int64]
+#: Indices, which increase; or a range of them.
+Rows = Longs | slice
+
+
+class Texts:
+    """Strings as places in a buffer.
+
+    Args:
+        data: uint8[m], where they lie. Every string is valid UTF-8.
+        starts: int64[n].
+        sizes: int64[n], in bytes; -1 for null.
+        binary: whether they are byte strings instead, of any content.
+    """
+
+    __slots__ = ("binary", "data", "sizes", "starts")
+
+    def __init__(self, data: NDArray[np.uint8], starts: Longs, sizes: Longs, *, binary: bool = False) -> None:
+        self.data, self.starts, self.sizes, self.binary = data, starts, sizes, binary
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, rows: Rows) -> Texts:
+        return Texts(self.data, self.starts[rows], self.sizes[rows], binary=self.binary)
+
+    def series(self) -> pl.Series:
+        """As a Series of String or Binary."""
+        import nanoarrow as arrow  # comes with the kernels, as Texts do
+
+        from streamproc.compiled.texts import gather
+
+        data, ends = gather(self.data, self.starts, self.sizes)
+        there = self.sizes >= 0
+        valid = None if there.all() else np.packbits(there, bitorder="little")
+        kind = arrow.large_binary() if self.binary else arrow.large_string()
+        return pl.Series(arrow.c_array_from_buffers(kind, len(self), [valid, ends, data]))
+
+
+Column = pl.Series | NDArray[Any] | Texts
+
+
+class Columns:
+    """Named columns of ``length`` rows.
+
+    ``columns[name]`` is a column as it lies, :meth:`series` a Series of it; what was made once is kept.
+    """
+
+    __slots__ = ("_columns", "_frame", "_length", "_series")
+
+    def __init__(self, columns: Mapping[str, Column], length: int) -> None:
+        self._columns = dict(columns)
+        self._length = length
+        self._series: dict[str, pl.Series] = {}
+        self._frame: pl.DataFrame | None = None
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> Columns:
+        """A frame's columns."""
+        columns = cls(dict(zip(frame.columns, frame.get_columns(), strict=True)), len(frame))
+        columns._frame = frame
+        return columns
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __getitem__(self, name: str) -> Column:
+        try:
+            return self._columns[name]
+        except KeyError:
+            raise pl.exceptions.ColumnNotFoundError(
+                f"no column {name!r}; the columns are {', '.join(self._columns)}"
+            ) from None
+
+    def series(self, name: str) -> pl.Series:
+        """A column as a Series of that name."""
+        found = self._series.get(name)
+        if found is None:
+            column = self[name]
+            made = column.series() if isinstance(column, Texts) else pl.Series(column)
+            found = self._series[name] = made.rename(name)
+        return found
+
+    def values(self, name: str) -> list[Any]:
+        """A column as Python values."""
+        column = self[name]
+        return column.tolist() if isinstance(column, np.ndarray) else self.series(name).to_list()
+
+    def frame(self) -> pl.DataFrame:
+        """All columns as a frame."""
+        if self._frame is None:
+            self._frame = pl.DataFrame([self.series(name) for name in self._columns])
+        return self._frame
+
+    def take(self, rows: Rows) -> Columns:
+        """The rows of these indices, or of a range."""
+        length = len(range(*rows.indices(self._length))) if isinstance(rows, slice) else len(rows)
+        return Columns({name: column[rows] for name, column in self._columns.items()}, length)
