@@ -1,5 +1,5 @@
 # `make demo` runs the main job; `make check` runs every check. Both set themselves up, and work offline afterwards.
-# Other targets: setup, lint, types, imports, test, e2e, bench, lock, clean.
+# Other targets: setup, lint, types, imports, test, bench, peers, fuzz, lock, clean.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check setup format lint types imports test e2e bench lock clean
+.PHONY: help demo check setup format lint types imports test bench peers fuzz lock clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z0-9]*\):.*## /  \1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,12 +41,18 @@ imports: setup
 test: setup ## All tests; ARGS go to pytest, for example ARGS="-m 'not e2e'".
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: setup ## Closed-loop latency beside the bare two-hop floor, in one run.
-	$(BIN)/python -m tests.bench.closed_loop $(ARGS)
+bench: setup ## The worker on all jobs, every result checked; ARGS="--short" for a quick look.
+	@$(BIN)/streamproc bench $(ARGS)
+
+peers: setup ## Other engines beside it on the same topics; they install themselves. ARGS="--short": Flink and Kafka Streams.
+	@$(BIN)/python -m tests.bench.peers $(ARGS)
+
+fuzz: setup ## Damaged batches against every way of reading; ARGS="--minutes 10 --seed 1".
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lock: setup ## Resolves the dependencies anew.
 	$(BIN)/python -m pip install --quiet "uv>=0.9,<1"
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra fast --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
 
 clean: ## Removes the virtual environment and caches.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the virtual environment $1 with exactly the locked dependencies and this project in it, by uv where it is found, else by venv and pip, and
-# fetches the embedded Kafka's parts. Works offline once everything is there.
+# compiles the kernels and fetches the embedded Kafka's parts. Works offline once everything is there.
 set -euo pipefail
 venv=$1
 python=${PYTHON:-python3}
@@ -25,5 +25,6 @@ else
         { grep --line-buffered -E '^ *(Downloading|ERROR)' || true; }
     pip install --quiet --no-deps --no-build-isolation --editable .
 fi
+"$venv/bin/python" -m streamproc.compiled
 "$venv/bin/streamproc" broker --fetch
 echo "setup: done"

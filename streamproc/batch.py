@@ -171,7 +171,7 @@ def column_types(record: type[Record]) -> dict[str, Any]:
 
 def frame_of(records: Sequence[Record], record: type[Record]) -> pl.DataFrame:
     """Records as columns."""
-    names = [field.encode_name for field in msgspec.structs.fields(record)]
+    names = record.__struct_encode_fields__
     rows = [msgspec.structs.astuple(r) for r in records]
     columns: Iterator[tuple[Any, ...]] = zip(*rows, strict=True) if rows else iter([()] * len(names))
     types = column_types(record)
@@ -182,7 +182,7 @@ def frame_of(records: Sequence[Record], record: type[Record]) -> pl.DataFrame:
 
 def records_of(columns: Columns, record: type[Record]) -> list[Record]:
     """Columns as records; they must be the record's fields."""
-    names = [field.encode_name for field in msgspec.structs.fields(record)]
+    names = record.__struct_encode_fields__
     if missing := sorted(set(names).difference(columns)):
         raise InvalidRecord(f"{record.__name__}: no column {', '.join(missing)}; the columns are {', '.join(columns)}")
     if extra := sorted(set(columns).difference(names)):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Longs = NDArray[np.int64]
 #: Indices, which increase; or a range of them.
 Rows = Longs | slice
+_FEW = 64  # strings that are made one by one; to gather them takes some 60 us, however few they are
 
 
 class Texts:
@@ -35,8 +36,21 @@ class Texts:
     def __getitem__(self, rows: Rows) -> Texts:
         return Texts(self.data, self.starts[rows], self.sizes[rows], binary=self.binary)
 
+    def values(self) -> list[Any]:
+        """As strings or bytes, with None for null."""
+        if len(self) > _FEW:
+            return self.series().to_list()
+        data = self.data.data
+        found: list[Any] = []
+        for start, size in zip(self.starts.tolist(), self.sizes.tolist(), strict=True):
+            value = None if size < 0 else bytes(data[start : start + size])
+            found.append(value if value is None or self.binary else value.decode())
+        return found
+
     def series(self) -> pl.Series:
         """As a Series of String or Binary."""
+        if len(self) <= _FEW:
+            return pl.Series(self.values(), dtype=pl.Binary if self.binary else pl.String)
         import nanoarrow as arrow  # comes with the kernels, as Texts do
 
         from streamproc.compiled.texts import gather
@@ -101,6 +115,8 @@ class Columns:
     def values(self, name: str) -> list[Any]:
         """A column as Python values."""
         column = self[name]
+        if isinstance(column, Texts):
+            return column.values()
         return column.tolist() if isinstance(column, np.ndarray) else self.series(name).to_list()
 
     def frame(self) -> pl.DataFrame:

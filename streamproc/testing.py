@@ -23,7 +23,8 @@ import numpy as np
 
 from streamproc.avro.codec import FRAME, Codec
 from streamproc.avro.memory_registry import MemoryRegistry
-from streamproc.batch import Batch
+from streamproc.batch import Batch, records_of
+from streamproc.columns import Columns, Longs
 from streamproc.define.app import App
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.duration import Duration, milliseconds
@@ -139,6 +140,12 @@ class TestDriver:
     ) -> None:
         """Appends to a topic, and hands it to those who read it."""
         self._append(topic, records, timestamps, headers, None)
+
+    async def send_columns(
+        self, topic: Topic, columns: Columns, timestamps: Longs, partitions: Longs | None = None
+    ) -> None:
+        """As :meth:`send`, of rows given as columns."""
+        self._append(topic, records_of(columns, topic.record), timestamps.tolist(), None, None)
 
     async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
         """Appends to the dead letters."""

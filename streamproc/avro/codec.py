@@ -19,7 +19,9 @@ import fastavro
 import msgspec
 
 from streamproc.avro.agree import schema_of
+from streamproc.avro.defaults import with_defaults
 from streamproc.avro.fit import checker
+from streamproc.avro.guard import Guard, Refused, guard_of
 from streamproc.avro.ports import Registry, Schema
 from streamproc.avro.schema import normal
 from streamproc.errors import InvalidRecord, SchemaNotFound, UndecodableRecord
@@ -44,10 +46,13 @@ class Named(Protocol):
 
 
 class Writer(NamedTuple):
-    """How to read values of one schema id: fastavro's parsed schemas, and the reader's where it differs."""
+    """How to read values of one schema id: fastavro's parsed schemas, and the reader's where it differs; and what looks
+    at them first, where that is needed.
+    """
 
     writer: Any
     reader: Any
+    guard: Guard | None
 
 
 class Codec:
@@ -66,9 +71,9 @@ class Codec:
         self.schema = schema_of(record)
         self.schema_id = registry.register(subject, self.schema)
         self._prefix = FRAME.pack(0, self.schema_id)
-        self._parsed = parsed(self.schema)
+        self._parsed = self.reader = parsed(self.schema)
         self._unknown: dict[int, float] = {}  # until when not to ask again
-        self._writers: dict[int, Writer] = {self.schema_id: Writer(self._parsed, None)}
+        self._writers: dict[int, Writer] = {self.schema_id: Writer(self._parsed, None, guard_of(self._parsed))}
         self._misfit = checker(physical(self.schema))
         self._flat = _flat(record)
         self._from_json = msgspec.json.Decoder(record)
@@ -132,11 +137,15 @@ class Codec:
         magic, schema_id = FRAME.unpack_from(wire)
         if magic != 0:
             raise UndecodableRecord(f"expected framed Avro (a zero byte first); got 0x{magic & 0xFF:02x}")
-        schemas = self._writer(schema_id)
+        schemas = self.writer(schema_id)
         data = io.BytesIO(wire)
         data.seek(FRAME.size)
         try:
+            if schemas.guard is not None:
+                schemas.guard.check(wire, FRAME.size)
             values = fastavro.schemaless_reader(data, schemas.writer, schemas.reader)
+        except Refused as error:
+            raise UndecodableRecord(f"schema {schema_id}: {error}") from None
         except Exception as error:  # fastavro raises many types on malformed data
             said = _ADDRESS.sub("", f"{type(error).__name__}: {error}").rstrip(": ")
             raise UndecodableRecord(f"schema {schema_id}: {said}") from None
@@ -144,12 +153,14 @@ class Codec:
             raise UndecodableRecord(f"schema {schema_id}: {len(wire) - data.tell()} bytes left after the datum")
         return values  # type: ignore[no-any-return]
 
-    def _writer(self, schema_id: int) -> Writer:
+    def writer(self, schema_id: int) -> Writer:
+        """How values of a schema id are read. Raises UndecodableRecord if that cannot be known."""
         found = self._writers.get(schema_id)
         if found is None:
             schema = self._registered(schema_id)
             try:
-                found = Writer(parsed(schema), self._parsed)
+                writer = parsed(schema)
+                found = Writer(writer, self._parsed, guard_of(writer))
             except Exception as error:  # fastavro raises many types on what is not Avro
                 raise UndecodableRecord(f"schema {schema_id} is no Avro schema: {error}") from None
             self._writers[schema_id] = found
@@ -169,8 +180,8 @@ class Codec:
 
 
 def parsed(schema: Schema) -> Any:
-    """A schema as fastavro takes it, for values as they are on the wire."""
-    return fastavro.parse_schema(physical(schema))
+    """A schema as fastavro takes it, for values as they are on the wire; defaults are such values, too."""
+    return with_defaults(fastavro.parse_schema(physical(schema)))
 
 
 def physical(schema: Schema) -> Any:

@@ -34,6 +34,7 @@ NOUNS = {
     "publish": "Publish events through a gateway.",
     "tail": "Print a channel's results as they come.",
     "replay": "Publish a data set or a file at a chosen rate.",
+    "bench": "Measure the worker, and compare every result with a reference.",
 }
 
 

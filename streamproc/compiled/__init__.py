@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 from functools import cache
 
@@ -18,7 +19,14 @@ _KERNELS = ("cells", "keys", "records", "texts", "values", "writer")
 @cache
 def available() -> bool:
     """Whether kernels can be had: numba is installed, and ``STREAMPROC_COMPILED`` is not 0."""
-    return os.environ.get("STREAMPROC_COMPILED") != "0" and importlib.util.find_spec("numba") is not None
+    if os.environ.get("STREAMPROC_COMPILED") == "0" or importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:  # it wants another numpy, say
+        logging.getLogger("streamproc").warning("no compiled kernels, as numba cannot be imported: %s", error)
+        return False
+    return True
 
 
 def prepare() -> None:
@@ -26,7 +34,3 @@ def prepare() -> None:
     if available():
         for name in _KERNELS:
             importlib.import_module(f"{__name__}.{name}")
-
-
-if __name__ == "__main__":
-    prepare()

@@ -26,15 +26,15 @@ def count() -> Aggregate:
 
 
 def total(field: str) -> Aggregate:
-    """The sum of a number field: an int of ints (exact within 64 bits, and wrong beyond), a float of floats. Nulls
-    count for nothing.
+    """The sum of a number field: an int of ints, a float of floats. Nulls count for nothing. A sum of ints past 64
+    bits is null; where the result's field cannot be, that result goes to the dead letters.
     """
     return Aggregate("sum", field)
 
 
 def mean(field: str) -> Aggregate:
-    """The arithmetic mean of a number field: its sum (see :func:`total`) by its count. A float; null where every value
-    is null.
+    """The arithmetic mean of a number field: its sum by its count. A float, right also where a sum of ints takes more
+    than 64 bits; null where every value is null.
     """
     return Aggregate("mean", field)
 

@@ -7,46 +7,25 @@ Source: Kafka's documentation, "Message Format", https://kafka.apache.org/docume
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cramjam
 import google_crc32c
+import numpy as np
 
 from streamproc.errors import UndecodableRecord
+from streamproc.log.compression import decompress
 from streamproc.log.ports import Headers
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 OVERHEAD = 12  # base offset and length: what the length does not count
 _START = struct.Struct(">qiib")  # base offset, length, (leader epoch or checksum), magic: the same in all formats
 _CRC_FROM = 21  # the checksum is over all from the attributes on
+_MAGIC_AT = 16  # where in a batch its format's number is
+_TRIES = 64  # places that look like a batch, of which checksums are taken, until it is given up
 _LEGACY = 14  # the least length of a v0 message: checksum, magic, attributes, two lengths
 _LONGS = range(-(1 << 63), 1 << 63)
 _CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
-
-
-def _snappy(data: bytes) -> bytes:
-    """Java's and librdkafka's snappy: framed by xerial's stream header, or one raw block."""
-    if data[:8] != b"\x82SNAPPY\x00":
-        return bytes(cramjam.snappy.decompress_raw(data))
-    out, at = bytearray(), 16
-    while at + 4 <= len(data):
-        (size,) = struct.unpack_from(">i", data, at)
-        if not 0 < size <= len(data) - at - 4:
-            raise ValueError(f"a chunk of {size} bytes where {len(data) - at - 4} are left")
-        out += bytes(cramjam.snappy.decompress_raw(data[at + 4 : at + 4 + size]))
-        at += 4 + size
-    if at != len(data):
-        raise ValueError(f"{len(data) - at} bytes left after its chunks")
-    return bytes(out)
-
-
-_DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
-    1: lambda data: bytes(cramjam.gzip.decompress(data)),
-    2: _snappy,
-    3: lambda data: bytes(cramjam.lz4.decompress(data)),
-    4: lambda data: bytes(cramjam.zstd.decompress(data)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +77,20 @@ class RecordBatch:
         """The records, decompressed.
 
         Raises:
-            UndecodableRecord: unknown codec, or data that is not of the codec named.
+            UndecodableRecord: unknown codec, data that is not of the codec named, or more than
+                :func:`streamproc.log.compression.limit` of it.
         """
         codec = self.attributes & _CODEC
         if codec == 0:
             return self.data
-        if codec not in _DECOMPRESS:
-            raise UndecodableRecord(f"batch at offset {self.base_offset}: unknown compression codec {codec}")
         try:
-            return _DECOMPRESS[codec](bytes(self.data))
+            return decompress(codec, self.data)
+        except KeyError:
+            said = f"unknown compression codec {codec}"
         except Exception as error:  # cramjam raises types of its own per codec
-            raise UndecodableRecord(f"batch at offset {self.base_offset}: cannot decompress: {error}") from error
+            said = f"cannot decompress: {error}"
+        # Raised here, so that it does not keep the other error, whose frames hold what was unpacked.
+        raise UndecodableRecord(f"batch at offset {self.base_offset}: {said}")
 
     def records(self) -> Iterator[RawRecord]:
         """The records one by one, offsets rising.
@@ -143,6 +125,27 @@ class RecordBatch:
             raise UndecodableRecord(
                 f"batch at offset {self.base_offset}: {len(body) - at} bytes left after its records"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class CorruptBatch(RecordBatch):
+    """What lies in the place of a record batch and is none: its body is its bytes, and asking for it raises. It counts
+    as one record, which becomes one dead letter.
+    """
+
+    error: UndecodableRecord
+
+    @classmethod
+    def of(cls, base_offset: int, next_offset: int, data: memoryview, error: UndecodableRecord) -> CorruptBatch:
+        """All from ``base_offset`` to before ``next_offset``, given up."""
+        return cls(base_offset, 0, next_offset - base_offset - 1, -1, -1, -1, 1, data, error)
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def body(self) -> bytes | memoryview:
+        raise self.error
 
 
 #: A record batch, or the records of one of a format before v2.
@@ -186,6 +189,36 @@ def _headers(data: bytes, at: int) -> tuple[Headers, int]:
     return tuple(headers), at
 
 
+def said_next_offset(buffer: memoryview, at: int) -> int | None:
+    """The offset behind the batch at ``at`` by its own header, right or wrong; None where there is none."""
+    if at + HEADER.size > len(buffer):
+        return None
+    base, _, _, magic = _START.unpack_from(buffer, at)
+    if magic != 2:  # v0 and v1: the set has its last record's offset
+        return int(base) + 1
+    return int(base + HEADER.unpack_from(buffer, at)[6]) + 1
+
+
+def find_batch(buffer: memoryview, at: int, after: int) -> tuple[RecordBatch, int] | None:
+    """The first whole v2 batch with a right checksum that begins at ``at`` or behind, and where it begins. Its base
+    offset must be more than ``after``. For what lies behind damage, where no length can be trusted.
+    """
+    data = np.frombuffer(buffer, np.uint8)
+    starts = np.flatnonzero(data[at + _MAGIC_AT :] == 2) + at
+    starts = starts[starts + HEADER.size <= len(data)]
+    heads = data[starts[:, None] + np.arange(_MAGIC_AT)].copy()
+    bases, lengths = heads[:, :8].copy().view(">i8")[:, 0], heads[:, 8:12].copy().view(">i4")[:, 0]
+    fits = (bases > after) & (lengths >= HEADER.size - OVERHEAD) & (lengths <= len(data) - OVERHEAD - starts)
+    for start in starts[fits][:_TRIES].tolist():
+        try:
+            found = next_batch(buffer, start)
+        except UndecodableRecord:
+            continue
+        if found is not None:
+            return found[0], start
+    return None
+
+
 class LegacyBatch(Exception):
     """A batch of message format v0 or v1, which this module does not read; ``args[0]`` is its bytes."""
 
@@ -211,7 +244,7 @@ def next_batch(buffer: memoryview, at: int, *, check_crc: bool = True) -> tuple[
     if magic < 2:
         raise LegacyBatch(bytes(buffer[at:end]))
     _, _, _, _, crc, attributes, last_delta, first, last, producer, _, _, count = HEADER.unpack_from(buffer, at)
-    if check_crc and google_crc32c.value(bytes(buffer[at + _CRC_FROM : end])) != crc:
+    if check_crc and google_crc32c.value(np.frombuffer(buffer[at + _CRC_FROM : end], np.uint8)) != crc:
         raise UndecodableRecord(f"batch at offset {base}: its checksum is wrong")
     if count < 0 or last_delta < 0 or not 0 <= base <= _LONGS[-1] - last_delta - 1:
         raise UndecodableRecord(f"batch at offset {base}: {count} records up to offset {base} + {last_delta}")

@@ -1,62 +1,145 @@
-"""Keys as small integers, so that state can live in arrays."""
+"""Keys as small integers, so that state can live in arrays: 0, 1, 2 … in order of first appearance."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from streamproc.columns import Longs
+from streamproc.columns import Column, Longs, Texts
 
 _FEW = 32  # below this many rows a dictionary beats any columnar way
 
 
-class KeyCodes:
-    """Gives each key of a partition a code: 0, 1, 2 … in order of first appearance. Keys are strings or ints."""
+class KeyCodes(Protocol):
+    """The codes of a partition's keys, which are strings or ints."""
+
+    def __len__(self) -> int:
+        """How many keys there are."""
+
+    def codes(self, column: Column) -> Longs:
+        """int64[n]: the code of each row's key; new keys get new codes."""
+
+    def column(self, codes: Longs) -> Column:
+        """The keys of these codes: ints as an array, strings as a Series or as Texts."""
+
+    def spread(self, codes: Longs) -> Longs | None:
+        """int64[n]: ``murmur2(text) & 0x7fffffff`` of each key, by which Kafka chooses its partition; None where that
+        is not at hand.
+        """
+
+    def keep(self, live: Longs) -> None:
+        """Forgets all keys but those of these codes, which become 0, 1, 2 … in the order given."""
+
+
+def key_codes(kind: type, compiled: bool) -> KeyCodes:
+    """Codes for keys of this type, ``str`` or ``int``."""
+    if not compiled:
+        return DictCodes()
+    return TextCodes() if kind is str else LongCodes()
+
+
+class DictCodes:
+    """In a dictionary, asked once per key and batch."""
 
     def __init__(self) -> None:
         self._codes: dict[Any, int] = {}
         self._column: pl.Series | None = None  # made when asked for; None when keys have changed since
-        self._ascending: Longs | None = None
         self.keys: list[Any] = []
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def codes(self, column: pl.Series) -> Longs:
-        """int64[n]: the code of each row's key; new keys get new codes."""
-        if len(column) < _FEW:
-            return np.array([self._code(key) for key in column], np.int64)
-        local, firsts = _local_codes(column)
-        table = np.array([self._code(key) for key in column.gather(firsts)], np.int64)
+    def codes(self, column: Column) -> Longs:
+        series = column.series() if isinstance(column, Texts) else pl.Series(column)
+        if len(series) < _FEW:
+            return np.array([self._code(key) for key in series], np.int64)
+        local, firsts = _local_codes(series)
+        table = np.array([self._code(key) for key in series.gather(firsts)], np.int64)
         return table[local]
 
-    def column(self) -> pl.Series:
-        """All keys, by code."""
+    def column(self, codes: Longs) -> Column:
         if self._column is None:
             self._column = pl.Series("key", self.keys)
-        return self._column
+        found = self._column.gather(codes)
+        return found if found.dtype == pl.String else found.to_numpy()
 
-    def ascending(self) -> Longs:
-        """All codes, in the order of their keys."""
-        if self._ascending is None:
-            self._ascending = self.column().arg_sort().to_numpy().astype(np.int64)
-        return self._ascending
+    def spread(self, codes: Longs) -> Longs | None:
+        return None
 
     def keep(self, live: Longs) -> None:
-        """Forgets all keys but those of these codes, which become 0, 1, 2 … in the order given."""
         self.keys = [self.keys[code] for code in live.tolist()]
         self._codes = {key: code for code, key in enumerate(self.keys)}
-        self._column = self._ascending = None
+        self._column = None
 
     def _code(self, key: Any) -> int:
         code = self._codes.get(key)
         if code is None:
             code = self._codes[key] = len(self.keys)
             self.keys.append(key)
-            self._column = self._ascending = None
+            self._column = None
         return code
+
+
+class TextCodes:
+    """Of strings, in a compiled table."""
+
+    def __init__(self) -> None:
+        from streamproc.compiled.keys import TextTable
+
+        self._table = TextTable()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def codes(self, column: Column) -> Longs:
+        texts = column if isinstance(column, Texts) else _texts(pl.Series(column))
+        starts, sizes = np.ascontiguousarray(texts.starts), np.ascontiguousarray(texts.sizes)
+        return self._table.codes(texts.data, starts, sizes)
+
+    def column(self, codes: Longs) -> Column:
+        return Texts(self._table.arena, *self._table.places(codes))
+
+    def spread(self, codes: Longs) -> Longs | None:
+        return self._table.spread(codes)
+
+    def keep(self, live: Longs) -> None:
+        self._table.keep(live)
+
+
+class LongCodes:
+    """Of ints, in a compiled table."""
+
+    def __init__(self) -> None:
+        from streamproc.compiled.keys import LongTable
+
+        self._table = LongTable()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def codes(self, column: Column) -> Longs:
+        values = column.to_numpy() if isinstance(column, pl.Series) else column
+        return self._table.codes(np.ascontiguousarray(values, np.int64))
+
+    def column(self, codes: Longs) -> Column:
+        return self._table.keys(codes)
+
+    def spread(self, codes: Longs) -> Longs | None:
+        return self._table.spread(codes)
+
+    def keep(self, live: Longs) -> None:
+        self._table.keep(live)
+
+
+def _texts(series: pl.Series) -> Texts:
+    if len(series) < _FEW:
+        encoded = [key.encode() for key in series]
+        data, sizes = b"".join(encoded), np.array([len(key) for key in encoded], np.int64)
+    else:
+        data, sizes = series.str.join("").item().encode(), series.str.len_bytes().cast(pl.Int64).to_numpy()
+    return Texts(np.frombuffer(data, np.uint8), np.cumsum(sizes) - sizes, sizes)
 
 
 def _local_codes(column: pl.Series) -> tuple[Longs, Longs]:

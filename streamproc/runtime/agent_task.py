@@ -13,7 +13,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from streamproc.batch import Batch
+import numpy as np
+import polars as pl
+
+from streamproc.batch import Batch, records_of
+from streamproc.columns import Columns, Longs
 from streamproc.define.agent import Agent
 from streamproc.define.table import tables_of_task
 from streamproc.errors import RecordError, StreamprocError
@@ -144,6 +148,18 @@ class AgentTask:
 
     async def _send(self) -> None:
         assert self._batch is not None
+        found = _columns(self._results)
+        if found is not None:
+            for sink in self.agent.sinks:  # all of one type: what does not fit is refused by the first already
+                await self._outlet.send_columns(sink, *found)
+        else:
+            records, timestamps = self._records()
+            for sink in self.agent.sinks:
+                await self._outlet.send(sink, records, timestamps)
+        self._results = []  # not before: an agent may time out its asking, and ask again
+
+    def _records(self) -> tuple[list[Record], list[int]]:
+        assert self._batch is not None
         records: list[Record] = []
         timestamps: list[int] = []
         for result in self._results:
@@ -153,9 +169,7 @@ class AgentTask:
             else:
                 records.append(result)
                 timestamps.append(int(self._batch.timestamps[self._row]))
-        for sink in self.agent.sinks:  # all of one type: what does not fit is refused by the first already
-            await self._outlet.send(sink, records, timestamps)
-        self._results = []  # not before: an agent may time out its asking, and ask again
+        return records, timestamps
 
     async def _give_up(self, error: Exception) -> None:
         """The outlet is broken, and the function can do nothing about it: take() raises, the function waits for its
@@ -202,9 +216,7 @@ class AgentTask:
             raise AgentStopped(f"agent {self.agent.name!r} yielded before it read anything: results belong to an event")
         record = self.agent.sinks[0].record
         if isinstance(value, Batch):
-            typed = value.as_type(record)
-            typed.records()  # a batch that is not the sink's type fails here, inside its event
-            return typed
+            return _typed(value, record)
         if not isinstance(value, record):
             raise TypeError(
                 f"agent {self.agent.name!r} yielded {type(value).__name__}; its sink takes {record.__name__}"
@@ -243,3 +255,29 @@ class AgentTask:
             self._failure = error if isinstance(error, Exception) else stopped
         if self._done is not None and not self._done.done():
             self._done.set_exception(self._failure)
+
+
+def _typed(batch: Batch, record: type[Record]) -> Batch:
+    """The batch as the sink takes it. Raises InvalidRecord where its columns are not the record's fields."""
+    typed = batch.as_type(record)
+    if _made_of_columns(typed):
+        records_of(typed.held().take(slice(0, 0)), record)
+    return typed
+
+
+def _columns(results: list[Any]) -> tuple[Columns, Longs] | None:
+    """Results as columns and their timestamps, where all are batches of the same columns."""
+    if not all(isinstance(result, Batch) and _made_of_columns(result) for result in results):
+        return None
+    if len(results) == 1:
+        return results[0].held(), results[0].timestamps
+    names = results[0].columns
+    try:
+        frame = pl.concat([batch.frame.select(names) for batch in results])
+    except pl.exceptions.PolarsError:  # of different types: each value is judged by itself
+        return None
+    return Columns.of(frame), np.concatenate([batch.timestamps for batch in results])
+
+
+def _made_of_columns(batch: Batch) -> bool:
+    return batch._columns is not None

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Protocol
 
+from streamproc.columns import Columns, Longs
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.topic import Topic
 from streamproc.errors import RecordError
@@ -28,6 +29,16 @@ class Outlet(Protocol):
         headers: Sequence[Headers] | None = None,
     ) -> None:
         """Sends records to a topic. ``timestamps`` are those of the events that caused them.
+
+        Raises:
+            RecordError: one does not fit its schema; none was sent.
+        """
+
+    async def send_columns(
+        self, topic: Topic, columns: Columns, timestamps: Longs, partitions: Longs | None = None
+    ) -> None:
+        """Sends rows to a topic, given as the fields of its record. ``partitions`` are those of their keys, where the
+        caller knows them.
 
         Raises:
             RecordError: one does not fit its schema; none was sent.

@@ -117,6 +117,8 @@ class Runner:
         self._outlet.block = block
         began = time.perf_counter()
         name = self.definition.name
+        if block.fetched.restarted:  # the topic was made anew, and counts from the start again
+            self._next.pop(block.partition, None)
         for batch in await self._reader.read(block, self._outlet, self.definition.source.app.name):
             fresh = self._unseen(batch)
             if not len(fresh):

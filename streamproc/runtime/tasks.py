@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
-import polars as pl
+import numpy as np
 
+from streamproc.avro.writer import Misfits
 from streamproc.batch import Batch, records_of
-from streamproc.columns import Columns
+from streamproc.columns import Columns, Longs, Rows
 from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
 from streamproc.errors import RecordError
+from streamproc.process.results import Closed
 from streamproc.process.windowing import WindowTask
 from streamproc.runtime.agent_task import AgentTask
 from streamproc.runtime.outlet import Outlet, letter_for
@@ -52,34 +54,46 @@ class AggregationTask:
             counts = zip(closed.late.missed.tolist(), closed.late.of.tolist(), strict=True)
             headers = [(("missed", str(missed).encode()), ("of", str(of).encode())) for missed, of in counts]
             await self._outlet.send(self.definition.late, late.records(), late.timestamps.tolist(), headers)
-        await self._send(closed.results, batch.timestamps[closed.causes].tolist())
+        await self._send(closed, batch.timestamps[closed.causes])
 
     async def advance(self) -> None:
         """Results of windows that the clock closes are stamped with the clock."""
         now = self._clock()
-        results = self.window.advance(now)
-        await self._send(results, [now] * len(results))
+        closed = self.window.advance(now)
+        await self._send(closed, np.full(len(closed.results), now, np.int64))
 
     async def stop(self) -> None:
         """Nothing runs between batches."""
 
-    async def _send(self, frame: pl.DataFrame, timestamps: list[int]) -> None:
+    async def _send(self, closed: Closed, timestamps: Longs) -> None:
+        if len(closed.results):
+            await self._send_fitting(closed.results, timestamps, closed.partitions(self.definition.sink.partitions))
+
+    async def _send_fitting(self, columns: Columns, timestamps: Longs, partitions: Longs) -> None:
         """Sends results; those that do not fit their schema (a count past 32 bits into an ``int``) go aside."""
-        if not len(frame):
-            return
-        sink = self.definition.sink
-        records = records_of(Columns.of(frame), sink.record)
         try:
-            await self._outlet.send(sink, records, timestamps)
-            return
-        except RecordError:
-            pass
-        for record, timestamp in zip(records, timestamps, strict=True):
-            try:
-                await self._outlet.send(sink, [record], [timestamp])
-            except RecordError as error:
-                letter = letter_for(error, app=sink.app.name, stage=self.definition.name, topic=sink.name)
-                await self._outlet.dead_letter(msgspec.structs.replace(letter, value=msgspec.json.encode(record)))
+            await self._outlet.send_columns(self.definition.sink, columns, timestamps, partitions)
+        except RecordError as error:
+            if len(columns) == 1:
+                await self._put_aside(columns, error)
+                return
+            for rows in _parts(len(columns), error):
+                if len(some := columns.take(rows)):
+                    await self._send_fitting(some, timestamps[rows], partitions[rows])
+
+    async def _put_aside(self, columns: Columns, error: RecordError) -> None:
+        sink = self.definition.sink
+        (record,) = records_of(columns, sink.record)
+        letter = letter_for(error, app=sink.app.name, stage=self.definition.name, topic=sink.name)
+        await self._outlet.dead_letter(msgspec.structs.replace(letter, value=msgspec.json.encode(record)))
+
+
+def _parts(length: int, error: RecordError) -> list[Rows]:
+    """How to try again: without the rows that are to blame, and each of those alone; in halves, where nobody knows."""
+    if not isinstance(error, Misfits):
+        return [slice(0, length // 2), slice(length // 2, length)]
+    fit = np.delete(np.arange(length), error.rows)
+    return [fit, *(slice(row, row + 1) for row in error.rows.tolist())]
 
 
 def task_for(definition: Agent | Aggregation, outlet: Outlet, clock: Clock) -> Task:

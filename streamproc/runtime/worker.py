@@ -12,6 +12,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker is one core; part
 
 from prometheus_client import CollectorRegistry
 
+from streamproc import compiled
 from streamproc.avro.codec import Codec
 from streamproc.avro.ports import Registry
 from streamproc.define.app import App
@@ -26,13 +27,27 @@ from streamproc.runtime.quiet import calm_libraries
 from streamproc.runtime.runner import Runner, TopicReader
 from streamproc.runtime.tasks import needed_columns
 from streamproc.runtime.topics import topic_specs
+from streamproc.runtime.transport.producer import BatchProducer
 from streamproc.settings import KafkaSettings
 
 _TICK = 0.2  # seconds between looks at idle partitions and gauges
 _STOP_WITHIN = 8.0  # seconds for what is in work
 _STOP_FAILED_WITHIN = 2.0  # seconds, where something failed: what is in work may never be finished
+_LOADING = 2.0  # seconds: kernels that were compiled before are loaded by then
+_FLUSH_WITHIN = 5.0  # seconds, for results that are under way
 _FOR_EVER = 10 * 365 * 86400.0  # results wait for the broker as long as it takes; the queue is bounded
 _log = logging.getLogger("streamproc.worker")
+
+
+async def _prepare_kernels() -> None:
+    """Loads the compiled kernels in a thread; says so where that takes its time, which is when they are compiled."""
+    if not compiled.available():
+        return
+    loading = asyncio.create_task(asyncio.to_thread(compiled.prepare))
+    done, _ = await asyncio.wait([loading], timeout=_LOADING)
+    if not done:
+        _log.info("compiling kernels for this machine: once, and kept for the next start")
+    await loading
 
 
 def now_ms() -> int:
@@ -69,6 +84,7 @@ class Worker:
         self._runners: dict[str, Runner] = {}
         self._faust: Any = None
         self._producer: KafkaProducer | None = None
+        self._batches: BatchProducer | None = None  # of results that come as columns
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -83,8 +99,11 @@ class Worker:
             await admin.ensure(topic_specs(self.app, self.replication))
         finally:
             await admin.close()
+        await _prepare_kernels()
         codecs = {t.name: await asyncio.to_thread(Codec.of, t, self.registry) for t in self.app.topics.values()}
-        self._producer = KafkaProducer(self.kafka, delivery_timeout=_FOR_EVER, close_timeout=5.0)
+        self._producer = KafkaProducer(self.kafka, delivery_timeout=_FOR_EVER, close_timeout=_FLUSH_WITHIN)
+        self._batches = BatchProducer(self.kafka, close_timeout=_FLUSH_WITHIN)
+        await self._batches.start()
         self._runners = self._make_runners(codecs)
         self._faust = faust_app.build(
             self.app,
@@ -141,8 +160,8 @@ class Worker:
             await self._stop_faust()
         for runner in self._runners.values():
             await runner.stop()
-        if self._producer is not None:
-            await self._producer.close()
+        closing = [producer.close() for producer in (self._producer, self._batches) if producer is not None]
+        await asyncio.gather(*closing)
 
     async def _stop_faust(self) -> None:
         stopping = asyncio.create_task(self._faust.stop(), name="faust stop")
@@ -159,8 +178,9 @@ class Worker:
             found["worker"] = "starting or stopping" if self.failure is None else str(self.failure)
         elif self._faust.rebalancing or not self._has_partitions.is_set():
             found["group"] = "waiting for partitions"
-        if self._producer is not None and self._producer.problem:
-            found["kafka"] = self._producer.problem
+        for producer in (self._batches, self._producer):
+            if producer is not None and producer.problem:
+                found["kafka"] = producer.problem
         return found
 
     def assignment(self) -> dict[str, list[int]]:
@@ -178,7 +198,7 @@ class Worker:
         assert self._producer is not None
         runners = {}
         for name, definition in self.app.agents.items():
-            outlet = KafkaOutlet(self.app, name, codecs, self._producer, self.metrics, self.fail)
+            outlet = KafkaOutlet(self.app, name, codecs, self._producer, self.metrics, self.fail, self._batches)
             runners[name] = Runner(definition, readers[definition.source], outlet, self.metrics, now_ms)
         return runners
 

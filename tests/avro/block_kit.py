@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streamproc import compiled as kernels
 from streamproc.avro.blocks import BlockDecoder, Decoded
 from streamproc.avro.codec import Codec
 from streamproc.avro.memory_registry import MemoryRegistry
@@ -51,6 +52,30 @@ def _hint(kind: Any) -> Any:
     return HINTS[kind if isinstance(kind, str) else kind["type"]]
 
 
+def codec_for(schema: Any, registry: MemoryRegistry) -> Codec:
+    """A codec of a type that is bound to any schema: plain fields have their types, the others are Any."""
+    with tempfile.TemporaryDirectory(prefix="streamproc-test-") as folder:
+        return Codec(
+            bound(Path(folder), schema, {f["name"]: _hint_for(f["type"]) for f in schema["fields"]}),
+            registry,
+            "t-value",
+        )
+
+
+def plain_fields(schema: Any) -> list[str]:
+    """The fields of a schema that have columns."""
+    return [f["name"] for f in schema["fields"] if _hint_for(f["type"]) is not Any]
+
+
+def _hint_for(kind: Any) -> Any:
+    if isinstance(kind, list):
+        inner = [_hint_for(branch) for branch in kind if branch != "null"]
+        return inner[0] | None if len(kind) == 2 and len(inner) == 1 and inner[0] is not Any else Any
+    if isinstance(kind, dict):
+        kind = "bytes" if kind["type"] == "fixed" else kind["type"]
+    return HINTS.get(kind, Any)
+
+
 def rows_of(codec: Codec, records: Sequence[Any], *, key: bytes | None = b"key", time: int = 1_000) -> list[Row]:
     return [(i, time + i, key, codec.encode(record), []) for i, record in enumerate(records)]
 
@@ -63,20 +88,37 @@ def both(
     first: int = 0,
     taken: bool | None = None,
 ) -> Decoded:
-    """Decodes by blocks and by rows, and holds that they agree. ``taken`` says whether the block way must, or must
-    not, have been taken for all rows.
+    """Decodes by blocks (of both kinds) and by rows, and holds that they agree. ``taken`` says whether polars' way
+    must, or must not, have been taken for all rows; where it must, the compiled way must, too. What polars' way gave.
     """
-    block = BlockDecoder("t", codec, columns, few=0).decode(0, batches, first)
     row = BlockDecoder("t", codec, columns, few=BY_ROWS).decode(0, batches, first)
     assert row.block_rows == 0
+    if kernels.available():
+        fast = agrees(codec, batches, row, columns, first, compiled=True)
+        assert not (taken and fast.row_rows)
+    block = agrees(codec, batches, row, columns, first, compiled=False)
+    if taken is not None:
+        assert (block.block_rows, block.row_rows) == ((row.row_rows, 0) if taken else (0, row.row_rows))
+    return block
+
+
+def agrees(
+    codec: Codec,
+    batches: Sequence[Any],
+    row: Decoded,
+    columns: frozenset[str] | None = None,
+    first: int = 0,
+    *,
+    compiled: bool,
+) -> Decoded:
+    """What one block way gives, which is what the row way gave."""
+    block = BlockDecoder("t", codec, columns, few=0, compiled=compiled).decode(0, batches, first)
     assert table(block, codec, columns) == table(row, codec, columns)
     assert [(b.record, str(b.error)) for b in block.bad] == [(b.record, str(b.error)) for b in row.bad]
     assert block.tombstones == row.tombstones
     assert block.block_rows + block.row_rows == row.row_rows == sum(map(len, block.batches))
     for batch in block.batches:
         assert (batch.topic, batch.partition, batch.record) == ("t", 0, codec.record)
-    if taken is not None:
-        assert (block.block_rows, block.row_rows) == ((row.row_rows, 0) if taken else (0, row.row_rows))
     return block
 
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamproc.avro import blocks
-from streamproc.avro.blocks import BlockDecoder, fits_blocks
+from streamproc.avro import polars_blocks
+from streamproc.avro.blocks import BlockDecoder
 from streamproc.avro.codec import FRAME, Codec
 from streamproc.avro.memory_registry import MemoryRegistry
+from streamproc.avro.polars_blocks import fits_blocks
 from streamproc.log.batches import HEADER, RawRecord
 from tests.avro.block_kit import both, codec_of, rows_of
 from tests.avro.kit import field, schema_of_fields
@@ -159,7 +160,7 @@ def test_one_record_is_a_block_when_asked(trade: Codec) -> None:
 
 
 def test_few_records_are_read_one_by_one(trade: Codec) -> None:
-    decoder = BlockDecoder("t", trade)
+    decoder = BlockDecoder("t", trade, compiled=False)
     few, many = batch(rows_of(trade, trades(trade, 20))), batch(rows_of(trade, trades(trade, 60)), base=20)
     assert decoder.decode(0, [few], 0).row_rows == 20
     assert decoder.decode(0, [few, many], 0).block_rows == 80
@@ -170,10 +171,35 @@ def test_nothing(trade: Codec) -> None:
         assert both(trade, batches).batches == []
 
 
+@pytest.mark.parametrize("compression", [0, 3])
+@pytest.mark.parametrize("key", [None, b"key"])
+@pytest.mark.parametrize("n", [1, 2, 16])
+def test_as_many_headers_everywhere(trade: Codec, compression: int, key: bytes | None, n: int) -> None:
+    rows = rows_of(trade, trades(trade, 60), key=key)
+    traced = [(*row[:4], [(f"trace{j}", b"x" * (i % 70)) for j in range(n)]) for i, row in enumerate(rows)]
+    bare = batch(rows, base=60, codec=compression)
+    both(trade, [batch(traced, codec=compression), bare], taken=True)
+
+
+def test_a_record_that_counts_another_number_of_headers(trade: Codec) -> None:
+    rows = [(*row[:4], [("a", b"1")]) for row in rows_of(trade, trades(trade, 60))]
+    whole = batch_bytes(rows)
+    body = whole[HEADER.size :]
+    assert body.endswith(b"\x02\x02a\x021")
+    both(trade, [parsed(changed(whole, body=body[:-5] + b"\x04\x02a\x021"))], taken=False)
+
+
+def test_headers_that_polars_is_not_asked_for(trade: Codec) -> None:
+    rows = rows_of(trade, trades(trade, 60))
+    for headers in ([(f"h{j}", b"") for j in range(17)], [("null", None)]):
+        for compression in (0, 3):
+            both(trade, [batch([(*row[:4], headers) for row in rows], codec=compression)], taken=False)
+
+
 # Shapes that are none, or only in part.
 
 
-def test_headers_take_the_row_way_and_nobody_with_them(trade: Codec) -> None:
+def test_other_headers_take_the_row_way_and_nobody_with_them(trade: Codec) -> None:
     rows = rows_of(trade, trades(trade, 60))
     with_header = [*rows[:30], (*rows[30][:4], [("trace", b"1")]), *rows[31:]]
     both(trade, [batch(with_header)], taken=False)
@@ -377,7 +403,7 @@ def test_what_readers_differ_on_is_left_to_the_row_way(kind: Any, datum: bytes, 
 
 
 def test_a_count_that_no_body_holds_reserves_nothing(trade: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_read", lambda *_: pytest.fail("a reader may reserve room for so many"))
+    monkeypatch.setattr(polars_blocks, "_read", lambda *_: pytest.fail("a reader may reserve room for so many"))
     whole = batch_bytes(rows_of(trade, trades(trade, 60)))
     found = both(trade, [parsed(changed(whole, count=2**31 - 1, last_delta=2**31 - 1))], taken=False)
     assert len(found.bad) == 1

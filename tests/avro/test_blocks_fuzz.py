@@ -14,7 +14,8 @@ RECORDS = [
     CODEC.record(f"é{i}", 1_700_000_000_000 + i, None if i % 2 else "u" * i, i % 3 == 0, i / 3, -i)  # type: ignore[call-arg]
     for i in range(12)
 ]
-WHOLE = {key: batch_bytes(rows_of(CODEC, RECORDS, key=key)) for key in (None, b"", b"key")}
+WHOLE: dict[bytes | None, bytes] = {key: batch_bytes(rows_of(CODEC, RECORDS, key=key)) for key in (None, b"", b"key")}
+WHOLE[b"traced"] = batch_bytes([(*row[:4], [("a", b"1"), ("bc", b"")]) for row in rows_of(CODEC, RECORDS)])
 BYTES = st.sampled_from([0, 1, 2, 3, 0x7F, 0x80, 0xFE, 0xFF]) | st.integers(0, 255)
 EDIT = st.tuples(
     st.sampled_from(["set", "flip", "insert", "delete", "copy", "cut"]), st.floats(0, 1), st.floats(0, 1), BYTES

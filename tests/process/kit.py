@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
 
 from streamproc import App, Record, count, maximum, mean, minimum, total
+from streamproc import compiled as kernels
 from streamproc.batch import Batch, frame_of, records_of
-from streamproc.columns import Columns
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.windows import Window
+from streamproc.process import panes, windowing
+from streamproc.process.dense import DensePanes
+from streamproc.process.sparse import SparsePanes
 from streamproc.process.windowing import WindowTask
 
 
@@ -112,6 +117,28 @@ class Given(NamedTuple):
     late: list[tuple[int, int, int]]
 
 
+#: Each way in which windows can be computed. "changing": dense and sparse panes by turns.
+ENGINES = ["dense", "sparse", "changing", *(["compiled"] if kernels.available() else [])]
+
+
+@contextmanager
+def using(engine: str) -> Iterator[None]:
+    """Tasks made within compute in this way."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(windowing.kernels, "available", lambda: engine == "compiled"))
+        if engine == "sparse":
+            stack.enter_context(patch.object(panes, "DensePanes", SparsePanes))
+        elif engine == "changing":
+            stack.enter_context(patch.object(panes, "_FEW", 0))
+            stack.enter_context(patch.object(panes.AdaptivePanes, "_choose", _take_turns))
+        yield
+
+
+def _take_turns(self: panes.AdaptivePanes, _: Any, keys: int) -> None:
+    kind = SparsePanes if isinstance(self.form, DensePanes) else DensePanes
+    self._change(kind(self.measures, self._length), keys)
+
+
 def run(definition: Aggregation, rows: Sequence[Any], cuts: Sequence[int] = ()) -> Given:
     """Feeds rows to a task, cut into batches before these rows."""
     task = WindowTask(definition)
@@ -122,7 +149,7 @@ def run(definition: Aggregation, rows: Sequence[Any], cuts: Sequence[int] = ()) 
         part = batch(rows[start:stop], start, columns=not cuts)
         closed = task.add(part, 0)
         if len(closed.results):
-            given.results.extend(records_of(Columns.of(closed.results), definition.sink.record))
+            given.results.extend(records_of(closed.results, definition.sink.record))
         given.causes.extend(part.offsets[closed.causes].tolist())
         if closed.late is not None:
             late = closed.late
@@ -145,12 +172,18 @@ def expected(rows: Sequence[Any], window: Window, grace: int) -> Given:
         if shut:
             given.late.append((at, len(shut), len(starts)))
         for start in set(starts) - set(shut):
-            held.setdefault(start, {}).setdefault(row.unit, []).append(row)
+            held.setdefault(start, {}).setdefault(row.unit, []).append((at, row))
         for start in sorted(s for s in held if now >= s + size + grace):
-            for key, members in sorted(held.pop(start).items()):
+            for key, members in _as_they_came(held.pop(start), window.pane):
                 given.results.append(_summary(key, start, start + size, members))
                 given.causes.append(at)
     return given
+
+
+def _as_they_came(held: dict[Any, list[Any]], pane: int) -> list[tuple[Any, list[Any]]]:
+    """By the first pane that has a key, and then by its first event there."""
+    first = {key: min((row.ts // pane, i) for i, row in members) for key, members in held.items()}
+    return [(key, [row for _, row in held[key]]) for key in sorted(held, key=first.__getitem__)]
 
 
 def _summary(key: Any, start: int, end: int, rows: list[Any]) -> Any:
@@ -158,7 +191,7 @@ def _summary(key: Any, start: int, end: int, rows: list[Any]) -> Any:
     ni, nf = [r.ni for r in rows if r.ni is not None], [r.nf for r in rows if r.nf is not None]
     values = {
         "n": len(rows),
-        "i_sum": sum(i),
+        "i_sum": _in_64_bits(sum(i)),
         "i_mean": sum(i) / len(i),
         "i_min": min(i),
         "i_max": max(i),
@@ -166,7 +199,7 @@ def _summary(key: Any, start: int, end: int, rows: list[Any]) -> Any:
         "f_mean": sum(f) / len(f),
         "f_min": _least(f),
         "f_max": -_least([-x for x in f]),
-        "ni_sum": sum(ni),
+        "ni_sum": _in_64_bits(sum(ni)),
         "ni_mean": sum(ni) / len(ni) if ni else None,
         "ni_min": min(ni) if ni else None,
         "nf_sum": sum(nf, 0.0),
@@ -174,6 +207,10 @@ def _summary(key: Any, start: int, end: int, rows: list[Any]) -> Any:
         "nf_max": -_least([-x for x in nf]) if nf else None,
     }
     return (NumberedSummary if isinstance(key, int) else Summary)(unit=key, start=start, end=end, **values)
+
+
+def _in_64_bits(number: int) -> int | None:
+    return number if -(2**63) <= number < 2**63 else None
 
 
 def _least(numbers: list[float]) -> float:
@@ -187,10 +224,10 @@ def bits(record: Any) -> list[Any]:
 
 
 def close(got: Any, want: Any, slack: float) -> bool:
-    """Whether two results are equal, floats to within ``slack``; NaN equals NaN."""
+    """Whether two results are equal, floats to within ``slack`` and rounding; NaN equals NaN."""
     return all(
         (a == b)
         or (isinstance(a, float) and isinstance(b, float) and (math.isnan(a) and math.isnan(b)))
-        or (isinstance(a, float) and abs(a - b) <= slack)
+        or (isinstance(a, float) and abs(a - b) <= slack + 1e-15 * abs(b))
         for a, b in zip(msgspec.structs.astuple(got), msgspec.structs.astuple(want), strict=True)
     )

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 import struct
 
+import pytest
+
 from streamproc import hopping, tumbling
 from streamproc.define.windows import Window
+from streamproc.log.partition import partition_of
 from streamproc.process.windowing import WindowTask
 from tests.process.kit import Sample, aggregation, batch, run
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def times(*seconds: float, unit: str = "a") -> list[Sample]:
@@ -110,9 +115,9 @@ def test_no_time_passes_at_the_first_event():
     assert given.late == [(1, 1, 1)]
 
 
-def test_results_come_window_by_window_and_in_each_by_key():
+def test_results_come_window_by_window_and_in_each_as_their_keys_came():
     rows = [*times(1, unit="b"), *times(1, unit="a"), *times(6, unit="c"), *times(6, unit="a"), *times(20, unit="z")]
-    assert counts(tumbling("5s"), rows) == [("a", 0, 1), ("b", 0, 1), ("a", 5, 1), ("c", 5, 1)]
+    assert counts(tumbling("5s"), rows) == [("b", 0, 1), ("a", 0, 1), ("c", 5, 1), ("a", 5, 1)]
 
 
 def test_a_result_knows_the_row_that_closed_its_window():
@@ -123,9 +128,33 @@ def test_a_result_knows_the_row_that_closed_its_window():
 def test_there_is_one_zero_and_one_nan():
     """Which sign a comparison or a sum leaves is the processor's choice; results are equal to the bit everywhere."""
     rows = [Sample("zero", 0, f=-0.0), Sample("nan", 0, f=math.inf), Sample("nan", 0, f=-math.inf), Sample("z", 5000)]
-    nan, zero = run(aggregation(tumbling("5s")), rows).results
+    zero, nan = run(aggregation(tumbling("5s")), rows).results
     assert struct.pack(">d", zero.f_min) == struct.pack(">d", zero.f_max) == bytes(8)
     assert struct.pack(">d", nan.f_sum) == struct.pack(">d", nan.f_mean) == struct.pack(">d", math.nan)
+
+
+def test_a_sum_of_ints_past_64_bits_is_null_and_not_wrong():
+    """Nor is the mean: half of them would do to leave 64 bits and come back."""
+    big = 2**63 - 1
+    rows = [Sample("past", 0, i=big), Sample("past", 0, i=2), Sample("just", 0, i=big), Sample("just", 1, i=0)]
+    rows += [Sample("back", i, i=value) for i, value in enumerate([big, big, -big, -big, 5])]
+    rows += [Sample("below", 0, i=-big), Sample("below", 0, i=-2), Sample("z", 5000)]
+    past, just, back, below = run(aggregation(tumbling("5s")), rows).results
+    assert [r.i_sum for r in (past, just, back, below)] == [None, big, 5, None]
+    assert [r.i_mean for r in (past, just, back, below)] == [2.0**62, 2.0**62, 1.0, -(2.0**62)]
+
+
+def test_results_know_their_partition_in_kafka():
+    rows = [*times(0, unit="a"), *times(1, unit="ä"), *times(2, unit=""), *times(6), *times(12)]
+    closed = WindowTask(aggregation(tumbling("5s"))).add(batch(rows), 0)
+    keys = ["a", "ä", "", "a"]
+    assert closed.results.values("unit") == keys
+    for count in (1, 4, 7):
+        assert closed.partitions(count).tolist() == [partition_of(key.encode(), count) for key in keys]
+
+
+def test_nothing_has_no_partitions():
+    assert not len(WindowTask(aggregation(tumbling("5s"))).add(batch(times(0)), 0).partitions(4))
 
 
 class TestClock:
@@ -138,11 +167,11 @@ class TestClock:
         #   clock        1000 …  after 2 s without an event, event time goes on from 2
         task = WindowTask(aggregation(tumbling("5s"), grace=1, idle=2))
         assert not len(task.add(batch(times(2)), 1_000_000).results)
-        assert not len(task.advance(1_001_999))  # not idle yet
-        assert not len(task.advance(1_003_999))  # event time 5.999
-        assert task.advance(1_004_000)["n"].to_list() == [1]
+        assert not len(task.advance(1_001_999).results)  # not idle yet
+        assert not len(task.advance(1_003_999).results)  # event time 5.999
+        assert task.advance(1_004_000).results.values("n") == [1]
         assert task.open_panes == 0
-        assert not len(task.advance(1_100_000))
+        assert not len(task.advance(1_100_000).results)
 
     def test_an_event_that_comes_after_is_judged_by_that_time(self):
         task = WindowTask(aggregation(tumbling("5s"), idle=2))
@@ -151,21 +180,21 @@ class TestClock:
         closed = task.add(batch(times(11, 4, 15)), 10_000)
         assert closed.late is not None
         assert closed.late.rows.tolist() == [1]
-        assert closed.results["start"].to_list() == [10_000]
+        assert closed.results.values("start") == [10_000]
 
     def test_a_clock_that_goes_back_moves_nothing(self):
         task = WindowTask(aggregation(tumbling("5s"), idle=2))
         task.add(batch(times(2)), 10_000)
-        assert not len(task.advance(0))
+        assert not len(task.advance(0).results)
         assert task.stream_time == 2000
 
     def test_without_idle_the_clock_does_nothing(self):
         task = WindowTask(aggregation(tumbling("5s")))
         task.add(batch(times(2)), 0)
-        assert not len(task.advance(10**12))
+        assert not len(task.advance(10**12).results)
 
     def test_a_partition_that_never_had_an_event_has_no_time(self):
-        assert not len(WindowTask(aggregation(tumbling("5s"), idle=1)).advance(10**12))
+        assert not len(WindowTask(aggregation(tumbling("5s"), idle=1)).advance(10**12).results)
 
 
 def test_the_columns_that_a_task_reads():

@@ -12,7 +12,8 @@ import numpy as np
 from streamproc import App, Record
 from streamproc.avro.codec import Codec
 from streamproc.avro.memory_registry import MemoryRegistry
-from streamproc.batch import Batch
+from streamproc.batch import Batch, records_of
+from streamproc.columns import Columns, Longs
 from streamproc.define.agent import Agent
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.topic import Topic
@@ -54,6 +55,11 @@ class ListOutlet:
         for record in records:
             codec.encode(record)
         self.sends.append((topic.name, list(records), list(timestamps)))
+
+    async def send_columns(
+        self, topic: Topic, columns: Columns, timestamps: Longs, partitions: Longs | None = None
+    ) -> None:
+        await self.send(topic, records_of(columns, topic.record), timestamps.tolist())
 
     async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
         if self.broken is not None:

@@ -540,3 +540,88 @@ def test_the_outlet_refuses_as_kafkas_does():
     """The tests above lean on it."""
     with pytest.raises(InvalidRecord):
         asyncio.run(ListOutlet().send(agent(double).sinks[0], [Pong("k", 2**40)], [0]))
+
+
+class Ways(ListOutlet):
+    """Keeps which way results went."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ways: list[tuple[str, int]] = []
+
+    async def send_columns(self, topic: Any, columns: Any, timestamps: Any, partitions: Any = None) -> None:
+        before = len(self.sends)
+        await super().send_columns(topic, columns, timestamps, partitions)
+        self.ways.append(("columns", len(columns)))
+        assert len(self.sends) == before + 1
+
+    async def send(self, topic: Any, records: Any, timestamps: Any, headers: Any = None) -> None:
+        await super().send(topic, records, timestamps, headers)
+        self.ways.append((topic.name, len(records)))
+
+
+async def ways_of(function: Any, *batches: Batch, sinks: int = 1) -> Ways:
+    outlet = Ways()
+    task = AgentTask(agent(function, sinks=sinks), outlet)
+    for batch in batches:
+        await task.take(batch)
+    await task.stop()
+    return outlet
+
+
+class TestWaysOut:
+    """Batches go out as columns, records as records, and never in another order than they were yielded."""
+
+    async def test_a_batch_goes_as_columns_to_every_sink(self):
+        async def noted(stream: Stream[Ping]) -> AsyncIterator[Batch]:
+            async for batch in stream.batches():
+                yield batch.with_columns(note=batch["key"])
+
+        outlet = await ways_of(noted, pings(1, 2, 3), sinks=2)
+        assert outlet.ways == [("pongs", 3), ("columns", 3), ("pongs2", 3), ("columns", 3)]
+        assert outlet.sends[0] == ("pongs", [Pong(str(n), n, str(n)) for n in (1, 2, 3)], [1000, 1001, 1002])
+
+    async def test_several_batches_of_one_event_batch_go_together(self):
+        async def thrice(stream: Stream[Ping]) -> AsyncIterator[Batch]:
+            async for batch in stream.batches():
+                yield batch.with_columns(note=batch["key"])
+                yield batch.with_columns(note=batch["key"]).slice(1, 2).select("note", "n", "key")
+
+        outlet = await ways_of(thrice, pings(1, 2))
+        assert outlet.ways == [("pongs", 3), ("columns", 3)]
+        assert [(r.n, r.note) for r in outlet.records()] == [(1, "1"), (2, "2"), (2, "2")]
+        assert outlet.sends[0][2] == [1000, 1001, 1001]
+
+    async def test_records_go_as_records(self):
+        outlet = await ways_of(double, pings(1))
+        assert outlet.ways == [("pongs", 2)]
+
+    async def test_columns_of_different_types_go_as_records(self):
+        """Joined, they would be made of one type, and a wrong value might pass for a right one."""
+
+        async def two(stream: Stream[Ping]) -> AsyncIterator[Batch]:
+            async for batch in stream.batches():
+                yield batch.with_columns(note=batch["key"])
+                yield batch.with_columns(note=batch["key"], n=batch["n"].cast(float))
+
+        outlet = await ways_of(two, pings(1))
+        assert outlet.ways == []
+        assert outlet.put_aside == [0]
+
+    async def test_a_row_that_does_not_fit_is_put_aside_alone(self):
+        async def big(stream: Stream[Ping]) -> AsyncIterator[Batch]:
+            async for batch in stream.batches():
+                yield batch.with_columns(note=batch["key"], n=batch["n"] * 2**20)
+
+        outlet = await ways_of(big, pings(1, 2, 2**20, 4))
+        assert [r.n for r in outlet.records()] == [2**20, 2**21, 2**22]
+        assert outlet.put_aside == [2]
+
+    async def test_columns_that_are_not_the_sinks_fields(self):
+        async def wrong(stream: Stream[Ping]) -> AsyncIterator[Batch]:
+            async for batch in stream.batches():
+                yield batch.with_columns(other=batch["n"])
+
+        outlet = await ways_of(wrong, pings(1, 2))
+        assert outlet.put_aside == [0, 1]
+        assert "note" in outlet.letters[0][0].error

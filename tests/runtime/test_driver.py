@@ -13,9 +13,10 @@ from faust.transport.drivers import aiokafka as faust_driver
 from faust.types import TP
 
 from streamproc.log.batches import RawRecord
-from streamproc.runtime.transport import driver
+from streamproc.runtime.transport import thread as consumer_thread
 from streamproc.runtime.transport.block import Fetched
-from streamproc.runtime.transport.driver import BlockSchema, ConsumerThread
+from streamproc.runtime.transport.driver import BlockSchema
+from streamproc.runtime.transport.thread import ConsumerThread
 from tests.log.wire import batch, rows
 
 HERE = TP("t", 0)
@@ -121,7 +122,7 @@ async def test_a_commit_that_failed_is_tried_again(consumer: Any, monkeypatch: p
 
 
 async def test_a_commit_does_not_wait_for_ever(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_COMMIT", 0.01)
+    monkeypatch.setattr(consumer_thread, "_COMMIT", 0.01)
     monkeypatch.setattr(faust_driver.AIOKafkaConsumerThread, "_commit", lambda *_: asyncio.Event().wait())
     assert isinstance(consumer._thread, ConsumerThread)
     assert await consumer._thread._commit({HERE: 3}) is False
@@ -145,3 +146,197 @@ async def test_a_fetch_cancelled_at_the_stop_does_not_end_it_early(
     monkeypatch.setattr(consumer._thread, "_consumer", Stopping())
     await consumer._thread.on_thread_stop()
     assert closed == ["client"]
+
+
+# Delivered without a task where nothing has to be waited for.
+
+
+async def wait_for(consumer: Any, delivery: Any, called_off: asyncio.Event) -> Any:
+    return await consumer.wait_first(delivery, called_off.wait())
+
+
+async def test_what_can_be_delivered_at_once_makes_no_task(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def deliver() -> str:
+        return "done"
+
+    monkeypatch.setattr(asyncio, "ensure_future", None)
+    result = await wait_for(consumer, deliver(), asyncio.Event())
+    assert (result.results, result.stopped) == (["done"], False)
+
+
+async def test_what_has_to_wait_is_delivered_then(consumer: Any) -> None:
+    gate, steps = asyncio.Event(), list[str]()
+
+    async def deliver() -> str:
+        steps.append("begun")
+        await gate.wait()
+        await asyncio.sleep(0)
+        steps.append("done")
+        return "done"
+
+    waiting = asyncio.create_task(wait_for(consumer, deliver(), asyncio.Event()))
+    await asyncio.sleep(0.01)
+    assert steps == ["begun"]
+    gate.set()
+    assert (await waiting).results == ["done"]
+    assert steps == ["begun", "done"]
+
+
+@pytest.mark.parametrize("spins", [False, True])
+async def test_a_delivery_that_is_called_off_is_cancelled(consumer: Any, spins: bool) -> None:
+    ends, called_off = list[str](), asyncio.Event()
+
+    async def deliver() -> None:
+        try:
+            while spins:  # noqa: ASYNC110  it waits for no future
+                await asyncio.sleep(0)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    waiting = asyncio.create_task(wait_for(consumer, deliver(), called_off))
+    await asyncio.sleep(0.01)
+    called_off.set()
+    await waiting
+    await asyncio.sleep(0.01)
+    assert ends == ["cancelled"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_error_of_a_delivery_comes_out(consumer: Any, waits: bool) -> None:
+    async def deliver() -> None:
+        if waits:
+            await asyncio.sleep(0)
+        raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        await wait_for(consumer, deliver(), asyncio.Event())
+
+
+async def test_an_error_may_be_caught_inside_a_delivery(consumer: Any) -> None:
+    failing = asyncio.get_running_loop().create_future()
+
+    async def deliver() -> str:
+        try:
+            await failing
+        except OSError:
+            await asyncio.sleep(0)
+            return "caught"
+        return "not"
+
+    waiting = asyncio.create_task(wait_for(consumer, deliver(), asyncio.Event()))
+    await asyncio.sleep(0)
+    failing.set_exception(OSError())
+    assert (await waiting).results == ["caught"]
+
+
+# What the consumer's thread hands over.
+
+
+class Fetches:
+    """In the place of aiokafka's consumer: gives what lies in ``ready``, and lets waiters know."""
+
+    def __init__(self) -> None:
+        self.ready: dict[Any, Any] = {}
+        self.waiters: list[asyncio.Future[None]] = []
+        self._fetcher = self
+        self._subscription = type("Subscriptions", (), {"reassignment_in_progress": False})()
+
+    def _create_fetch_waiter(self) -> asyncio.Future[None]:
+        self.waiters.append(asyncio.get_running_loop().create_future())
+        return self.waiters[-1]
+
+
+@pytest.fixture
+async def thread(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """The consumer's thread, whose loop is this one."""
+    made, fetches = consumer._thread, Fetches()
+
+    async def take(*_: Any, timeout: float) -> Any:
+        assert timeout == 0
+        taken, fetches.ready = fetches.ready, {}
+        if isinstance(taken, Exception):
+            raise taken
+        return taken
+
+    monkeypatch.setattr(made, "_consumer", fetches)
+    monkeypatch.setattr(made, "_fetch_records", take)
+    own, made.thread_loop = made.thread_loop, asyncio.get_running_loop()
+    consumer.flow_active = True
+    yield made
+    made.thread_loop = own
+    made._consumer = None
+
+
+async def test_what_is_there_is_given_at_once(thread: Any) -> None:
+    thread._consumer.ready = {HERE: [1]}
+    assert await thread.getmany({HERE}, 5.0) == {HERE: [1]}
+
+
+@pytest.mark.parametrize("how", ["handed", "woken"])
+async def test_what_comes_later_is_given_when_it_comes(thread: Any, how: str) -> None:
+    asking = asyncio.create_task(thread.getmany({HERE}, 5.0))
+    await asyncio.sleep(0.01)
+    thread._consumer.ready = {HERE: [2]}
+    if how == "handed":
+        await thread._hand_over()
+    else:
+        thread._consumer.waiters[-1].set_result(None)
+    assert await asking == {HERE: [2]}
+
+
+async def test_nothing_is_taken_while_nobody_asks(thread: Any) -> None:
+    thread._consumer.ready = {HERE: [3]}
+    await thread._hand_over()
+    asking = asyncio.create_task(thread.getmany({HERE}, 5.0))
+    assert await asking == {HERE: [3]}
+    thread._consumer.ready = {HERE: [4]}
+    await thread._hand_over()
+    thread._consumer.waiters[-1].set_result(None)
+    await asyncio.sleep(0.01)
+    assert thread._consumer.ready == {HERE: [4]}
+    asking = asyncio.create_task(thread.getmany({HERE}, 5.0))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.sleep(0.01)
+    assert await thread.getmany({HERE}, 5.0) == {HERE: [4]}
+
+
+async def test_nothing_comes_of_nothing(thread: Any) -> None:
+    assert await thread.getmany({HERE}, 0.01) == {}
+    thread.consumer.flow_active = False  # a rebalance: Faust seeks then, and asks again
+    assert await thread.getmany({HERE}, 5.0) == {}
+
+
+@pytest.mark.parametrize("how", ["ready", "waiter"])
+async def test_errors_of_the_fetcher_come_out(thread: Any, how: str) -> None:
+    asking = asyncio.create_task(thread.getmany({HERE}, 5.0))
+    await asyncio.sleep(0.01)
+    if how == "ready":
+        thread._consumer.ready = KeyError("no")
+        await thread._hand_over()
+    else:
+        thread._consumer.waiters[-1].set_exception(KeyError("no"))
+    with pytest.raises(KeyError, match="no"):
+        await asking
+
+
+async def test_during_a_reassignment_nothing_is_given(thread: Any) -> None:
+    thread._consumer._subscription.reassignment_in_progress = True
+    thread._consumer.ready = {HERE: [5]}
+    assert await thread.getmany({HERE}, 0.01) == {}
+    thread._consumer._subscription.reassignment_in_progress = False
+    assert await thread.getmany({HERE}, 5.0) == {HERE: [5]}
+
+
+def test_of_a_log_that_began_anew_old_offsets_are_forgotten(consumer: Any) -> None:
+    read_by(consumer, blocks=1)
+    consumer._to_message(HERE, fetched(3, 90)).value.release()
+    assert consumer._new_offset(HERE) == 93
+    consumer._committed_offset[HERE] = consumer._read_offset[HERE] = 92
+    again = Fetched(0, [batch(rows([b"v"]))], 1, restarted=True)
+    block = consumer._to_message(HERE, again).value
+    assert (consumer._new_offset(HERE), consumer._committed_offset[HERE], consumer._read_offset[HERE]) == (None,) * 3
+    block.release()
+    assert consumer._new_offset(HERE) == 1

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+import struct
 from typing import Any
 
 import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
-from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from streamproc.log.batches import RawRecord, RecordBatch, next_batch
+from streamproc.errors import UndecodableRecord
+from streamproc.log import compression
+from streamproc.log.batches import CorruptBatch, RawRecord, RecordBatch, next_batch
 from streamproc.runtime.transport.block import Block, Fetched
+from streamproc.runtime.transport.damage import Damage, GivenUp
 from streamproc.runtime.transport.driver import records_of
 from streamproc.runtime.transport.fetch import BlockRecords, RawRecords
 from tests.log.wire import TRANSACTIONAL, batch_bytes, changed, control_bytes, legacy_bytes, rows
@@ -67,8 +70,8 @@ def test_a_cut_at_the_end_is_left_for_the_next_fetch() -> None:
         assert alike(whole + cut[:size]) == [0, 1, 2]
         assert RawRecords(whole + cut[:size]).has_next()
     for size in range(len(whole)):
-        assert not RawRecords(whole[:size]).has_next()
-        assert list(fetch(whole[:size])) == []
+        assert RawRecords(whole[:size]).has_next() is (size > 0)
+        assert list(fetch(whole[:size])) == []  # and is fetched again: no broker sends less than a whole batch
 
 
 def test_a_batch_emptied_by_compaction_moves_the_position() -> None:
@@ -153,28 +156,136 @@ def test_any_transactions_as_aiokafka_reads_them() -> None:
 # Damage.
 
 
-def test_damage_in_the_second_batch_gives_the_first_then_the_error() -> None:
-    good, bad = batch_bytes(rows(values(3))), bytearray(batch_bytes(rows(values(3)), base=3))
-    bad[-1] ^= 1
-    after = batch_bytes(rows(values(3)), base=6)
-    records = fetch(good + bytes(bad) + after)
+def damaged(data: bytes, at: int = -1) -> bytes:
+    out = bytearray(data)
+    out[at] ^= 1
+    return bytes(out)
+
+
+def three_times(data: bytes, offset: int, *, end: int = 1_000) -> list[Fetched]:
+    """What comes of a fetch that always brings the same; the first two bring nothing."""
+    damage = Damage()
+    for _ in range(2):
+        records = BlockRecords(TP, data, None, offset, True, READ_COMMITTED, damage, end)
+        assert list(records) == []
+        assert records.next_fetch_offset == offset
+    return list(BlockRecords(TP, data, None, offset, True, READ_COMMITTED, damage, end))
+
+
+def corrupt(fetched: Fetched) -> list[tuple[int, int, bytes]]:
+    return [(p.base_offset, p.next_offset, bytes(p.data)) for p in fetched.parts if isinstance(p, CorruptBatch)]
+
+
+GOOD, BAD, AFTER = (
+    batch_bytes(rows(values(3))),
+    damaged(batch_bytes(rows(values(3)), base=3)),
+    batch_bytes(rows(values(3)), base=6),
+)
+
+
+def test_damage_in_the_second_batch_gives_the_first_and_is_fetched_again(caplog: pytest.LogCaptureFixture) -> None:
+    records = fetch(GOOD + BAD + AFTER)
     (fetched,) = list(records)
     assert (fetched.next_offset, records.next_fetch_offset) == (3, 3)
-    again = fetch(bytes(bad) + after, 3)  # as aiokafka fetches next
-    with pytest.raises(CorruptRecordException, match=r"t\[3\]: batch at offset 3: its checksum is wrong"):
-        next(again)
+    again = fetch(BAD + AFTER, 3)  # as aiokafka fetches next
+    assert list(again) == []
     assert again.next_fetch_offset == 3
-    (unchecked,) = fetch(good + bytes(bad) + after, crc=False)
+    assert "t[3]: batch at offset 3: its checksum is wrong; it is fetched again" in caplog.text
+    (unchecked,) = fetch(GOOD + BAD + AFTER, crc=False)
     assert unchecked.next_offset == 9
+
+
+def test_damage_that_stays_becomes_one_corrupt_batch_and_what_is_behind_is_read() -> None:
+    (fetched,) = three_times(BAD + AFTER, 3)
+    assert (fetched.first_offset, fetched.next_offset) == (3, 9)
+    assert corrupt(fetched) == [(3, 6, BAD)]
+    assert [r.offset for r in records_of(fetched)] == [6, 7, 8]
+    with pytest.raises(UndecodableRecord, match=r"checksum is wrong, however often .* offsets 3 to 5 are given up"):
+        fetched.parts[0].body()  # type: ignore[union-attr]
+    assert Block("t", 3, fetched, 1, lambda: None).rows == 4
+
+
+def test_damage_that_was_mended_meanwhile_is_forgotten() -> None:
+    damage = Damage()
+    for _ in range(5):
+        for data in (BAD, BAD, batch_bytes(rows(values(3)), base=3)):
+            items = list(BlockRecords(TP, data, None, 3, True, READ_COMMITTED, damage))
+            assert [corrupt(fetched) for fetched in items] == ([] if data is BAD else [[]])
+
+
+def test_of_damage_alone_its_header_tells_where_it_ends() -> None:
+    assert [corrupt(f) for f in three_times(BAD, 4)] == [[(4, 6, BAD)]]  # the offset was in the middle of it
+    assert [corrupt(f) for f in three_times(BAD, 4, end=5)] == [[(4, 5, BAD)]]  # what it tells cannot be
+
+
+@pytest.mark.parametrize("length", [-(2**31), -1, 0, 7, 2**31 - 1])
+def test_a_length_that_is_nonsense(length: int) -> None:
+    bad = bytearray(BAD)
+    struct.pack_into(">i", bad, 8, length)
+    (fetched,) = three_times(bytes(bad) + AFTER, 3)
+    assert corrupt(fetched) == [(3, 6, bytes(bad))]
+    assert fetched.next_offset == 9
+
+
+def test_where_nothing_can_be_trusted_ever_more_is_left_out_up_to_the_end() -> None:
+    junk, damage, at, seen = b"\x07" * 90, Damage(), 10, []
+    while at < 60:
+        for fetched in BlockRecords(TP, junk, None, at, True, READ_COMMITTED, damage, 60):
+            seen.append((fetched.first_offset, fetched.next_offset))
+            at = fetched.next_offset
+    assert seen == [(10, 11), (11, 13), (13, 17), (17, 25), (25, 41), (41, 60)]
+
+
+def test_a_base_offset_beyond_the_end_is_damage() -> None:
+    """It is not under the checksum; believed, it would send the reader to the start of the log."""
+    far = changed(GOOD, base=1 << 60)
+    (fetched,) = three_times(far + AFTER, 3, end=9)
+    assert corrupt(fetched) == [(3, 6, far)]
+    (fetched,) = BlockRecords(TP, GOOD + changed(AFTER, base=1), None, 0, True, READ_COMMITTED, Damage(), 9)
+    assert fetched.next_offset == 3  # offsets that do not rise are damage, too
+
+
+def test_what_was_written_while_the_broker_answered_is_read() -> None:
+    """Its answer tells of an end that is before the data that it brings."""
+    for end in range(10):
+        (fetched,) = BlockRecords(TP, GOOD + changed(AFTER, base=3), None, 0, True, READ_COMMITTED, Damage(), end)
+        assert (corrupt(fetched), fetched.next_offset) == ([], 6)
+
+
+def test_what_the_broker_cannot_read_comes_as_one_corrupt_batch() -> None:
+    gap = CorruptBatch.of(5, 9, memoryview(b""), UndecodableRecord("gone"))
+    records = fetch(GivenUp.of(gap), 5)
+    (fetched,) = list(records)
+    assert (list(fetched.parts), records.next_fetch_offset) == ([gap], 9)
+
+
+def test_the_first_fetch_of_a_log_that_began_anew_says_so() -> None:
+    for lost, expected in ((50, [True, False]), (2, [False, False])):
+        damage = Damage()
+        damage.lost(lost)
+        fetches = [BlockRecords(TP, GOOD + AFTER, None, 2, True, READ_COMMITTED, damage) for _ in range(2)]
+        assert [fetched.restarted for records in fetches for fetched in records] == expected
+
+
+def test_any_damage_ends_and_moves_on() -> None:
+    for seed in range(400):
+        chance = random.Random(seed)
+        data = bytearray(GOOD + BAD + AFTER)
+        for _ in range(chance.randrange(1, 9)):
+            data[chance.randrange(len(data))] = chance.choice([0, 1, 2, 0x7F, 0x80, 0xFF, chance.randrange(256)])
+        damage, at = Damage(), 0
+        for _ in range(30):
+            for fetched in BlockRecords(TP, bytes(data), None, at, True, READ_COMMITTED, damage, 9):
+                assert fetched.next_offset > at
+                at = fetched.next_offset
+                list(records_of(fetched))
+        assert at >= 9
 
 
 def test_a_marker_that_is_none_is_damage_or_skipped() -> None:
     marker = control_bytes(0, 7, commit=False)
     for body in (b"", b"\x00" * 5, batch_bytes([(0, 0, None, b"", [])])[61:]):
-        try:
-            assert list(fetch(changed(marker, body=body), aborted=[(7, 0)], committed=True)) == []
-        except CorruptRecordException:
-            pass
+        assert list(fetch(changed(marker, body=body), aborted=[(7, 0)], committed=True)) == []
 
 
 # Older formats.
@@ -201,10 +312,21 @@ def test_older_formats_come_as_records(magic: int, codec: int) -> None:
 
 
 def test_damage_in_an_older_format() -> None:
-    old = bytearray(legacy_bytes(1, rows([b"a" * 50])))
-    old[-1] ^= 1
-    with pytest.raises(CorruptRecordException, match="checksum"):
-        next(fetch(bytes(old)))
+    old = damaged(legacy_bytes(1, rows([b"a" * 50])))
+    (fetched,) = three_times(old + batch_bytes(rows(values(2)), base=1), 0)
+    assert corrupt(fetched) == [(0, 1, old)]
+    assert [r.offset for r in records_of(fetched)] == [1, 2]
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+def test_an_older_set_that_unpacks_to_too_much_is_damage(magic: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "limit", lambda size: 100)
+    monkeypatch.setattr(compression._scratch, "room", bytearray(100))
+    old = legacy_bytes(magic, rows([bytes(10_000)]), codec=1)
+    (fetched,) = three_times(old, 0)
+    assert corrupt(fetched) == [(0, 1, old)]
+    with pytest.raises(UndecodableRecord, match="it unpacks to more than 100 bytes"):
+        fetched.parts[0].body()  # type: ignore[union-attr]
 
 
 # Readers of single records.

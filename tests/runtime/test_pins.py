@@ -13,13 +13,19 @@ from typing import Any
 import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError, UnknownError
+from aiokafka.protocol import fetch as fetch_protocol
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.memory_records import MemoryRecords
 from faust.transport import conductor, consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
+from mode.services import WaitResults
+from mode.threads import ServiceThread
 
 from streamproc.runtime.transport import fetch
 from streamproc.runtime.transport.driver import BlockSchema, Conductor, Consumer, ConsumerThread, Transport
@@ -74,6 +80,43 @@ def test_all_that_a_consumer_needs_to_give_blocks() -> None:
     assert (fetcher.READ_UNCOMMITTED, fetcher.READ_COMMITTED) == (0, 1)
     assert ControlRecord.parse(b"\x00\x00\x00\x00") == ABORT_MARKER
     assert fetch.aiokafka_fetcher is fetcher
+
+
+def test_fetches_are_sent_by_the_client_and_answered_so() -> None:
+    assert "response = await self._client.send(node_id, request)" in inspect.getsource(fetcher.Fetcher)
+    assert parameters(AIOKafkaClient.send) == ["self", "node_id", "request", "group"]
+    assert parameters(FetchRequest) == [
+        "max_wait_time",
+        "min_bytes",
+        "max_bytes",
+        "isolation_level",
+        "topics",
+        "rack_id",
+    ]
+    assert (CorruptRecordException.errno, UnknownError.errno, OffsetOutOfRangeError.errno) == (2, -1, 1)
+    for name in ("_retry_backoff", "_isolation_level", "_max_partition_fetch_bytes"):
+        assert f"self.{name} = " in inspect.getsource(fetcher.Fetcher.__init__), name
+    assert parameters(fetcher.Fetcher.end_offsets) == ["self", "partitions", "timeout_ms"]
+    for response in (fetch_protocol.FetchResponse_v4, fetch_protocol.FetchResponse_v11):
+        names = response.SCHEMA.fields[-1].array_of.fields[-1].array_of.names
+        assert names[1:4] == ("error_code", "highwater_offset", "last_stable_offset")
+        assert names[-1] == "message_set"
+
+
+def test_who_waits_for_a_fetch_is_woken_with_what_went_wrong() -> None:
+    assert parameters(fetcher.Fetcher._create_fetch_waiter) == ["self"]
+    assert "self._subscriptions.register_fetch_waiters(self._fetch_waiters)" in inspect.getsource(fetcher.Fetcher)
+    records = inspect.getsource(fetcher.Fetcher.fetched_records)
+    assert "if drained or not timeout:" in records  # with no time to wait it does not wait
+    assert parameters(driver.AIOKafkaConsumerThread._fetch_records) == [
+        "self",
+        "consumer",
+        "active_partitions",
+        "timeout",
+        "max_records",
+    ]
+    assert parameters(driver.AIOKafkaConsumerThread.getmany) == ["self", "active_partitions", "timeout"]
+    assert "self._close_thread_loop_on_stop = " in inspect.getsource(ServiceThread.__init__)
 
 
 async def test_our_fetch_request_runs_their_code_with_our_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +175,15 @@ def test_what_is_fetched_goes_through_the_scheduler() -> None:
     assert "self.scheduler.iterate(records)" in getmany
     assert "to_message(tp, record)" in getmany
     assert "self.scheduler = " in inspect.getsource(consumer.Consumer.__init__)
+
+
+def test_messages_are_delivered_beside_an_event_that_calls_them_off() -> None:
+    drain = inspect.getsource(consumer.Consumer._drain_messages)
+    assert "await self.wait_first(" in drain
+    assert "callback(message), self.suspend_flow.wait()" in drain
+    assert "r_offset is None or offset >= r_offset" in drain
+    assert parameters(consumer.Consumer.wait_first) == ["self", "coros", "timeout"]
+    assert WaitResults._fields == ("done", "results", "stopped")
 
 
 def test_commits_ask_for_the_new_offset() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 
 from streamproc import App, Record, count, maximum, total, tumbling
+from streamproc.avro.writer import Misfits
 from streamproc.batch import Batch
 from streamproc.define.aggregation import Aggregation
+from streamproc.errors import InvalidRecord
+from streamproc.log.partition import partition_of
 from streamproc.log.ports import Headers
 from streamproc.runtime.agent_task import AgentTask
 from streamproc.runtime.tasks import AggregationTask, needed_columns, task_for
@@ -138,3 +142,44 @@ def test_a_count_needs_the_key_only():
     app = App("test")
     app.topic("pings", Ping, key="key").window(tumbling("1s")).agg("counts", Count, n=count())
     assert needed_columns(app.agents["counts"]) == {"key"}
+
+
+class Picky(Outlet):
+    """Refuses columns as the Kafka outlet does: naming the rows. Counts the tries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tries: list[int] = []
+        self.partitions: list[int] = []
+
+    async def send_columns(self, topic: Any, columns: Any, timestamps: Any, partitions: Any = None) -> None:
+        self.tries.append(len(columns))
+        bad = np.array([i for i, n in enumerate(columns.values("n")) if n >= 2**31])
+        if len(bad):
+            raise Misfits(InvalidRecord(f"row {bad[0]}", "n"), bad)
+        self.partitions += partitions.tolist()
+        await super().send_columns(topic, columns, timestamps, partitions)
+
+
+async def test_rows_that_do_not_fit_are_found_at_once_and_put_aside_alone():
+    outlet = Picky()
+    task = AggregationTask(aggregation(), outlet, lambda: 0)
+    await task.take(beats(*((1000 * i, 2**31 if i in (3, 7) else i) for i in range(21))))
+    assert outlet.tries == [20, 18, 1, 1]
+    assert [record.start // 1000 for record in outlet.records("sums")] == [i for i in range(20) if i not in (3, 7)]
+    assert outlet.sends[0][2] == [5001 + i for i in range(20) if i not in (3, 7)]
+    assert outlet.partitions == [partition_of(b"k", task.definition.sink.partitions)] * 18
+    assert [json.loads(letter.value or b"")["start"] for letter, _ in outlet.letters] == [3000, 7000]
+
+
+async def test_results_go_out_in_one_piece_with_their_partitions():
+    outlet = Picky()
+    task = AggregationTask(aggregation(idle="1s"), outlet, lambda: 10_000)
+    offsets = np.arange(5, dtype=np.int64)
+    rows = [Beat(f"k{i}", 0, i) for i in range(4)] + [Beat("k0", 1000, 1)]
+    await task.take(Batch("beats", 0, Beat, offsets, offsets + 5000, records=rows))
+    sink = task.definition.sink
+    assert outlet.tries == [4]
+    keys = [record.key.encode() for record in outlet.records("sums")]
+    assert sorted(keys) == [b"k0", b"k1", b"k2", b"k3"]
+    assert outlet.partitions == [partition_of(key, sink.partitions) for key in keys]

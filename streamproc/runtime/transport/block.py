@@ -10,12 +10,13 @@ from streamproc.runtime.transport.ledger import Entry
 
 class Fetched:
     """The record batches that one fetch brought of one partition, from ``first_offset`` on. Batches of formats before
-    v2 come as records.
+    v2 come as records. ``restarted``: the log has begun anew, with offsets lower than before.
     """
 
-    __slots__ = ("first_offset", "next_offset", "parts")
+    __slots__ = ("first_offset", "next_offset", "parts", "restarted")
 
-    def __init__(self, first_offset: int, parts: Sequence[Part], next_offset: int) -> None:
+    def __init__(self, first_offset: int, parts: Sequence[Part], next_offset: int, *, restarted: bool = False) -> None:
+        self.restarted = restarted
         self.first_offset = first_offset
         self.parts = parts
         self.next_offset = next_offset

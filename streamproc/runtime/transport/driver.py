@@ -18,17 +18,17 @@ from faust.serializers.schemas import Schema as FaustSchema
 from faust.transport.conductor import Conductor as FaustConductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode.services import WaitResults
 from mode.utils.futures import notify
 
 from streamproc.errors import UndecodableRecord
 from streamproc.log.batches import RawRecord, RecordBatch
 from streamproc.runtime.transport.block import Block, Fetched
-from streamproc.runtime.transport.fetch import give_blocks
 from streamproc.runtime.transport.ledger import Ledger
+from streamproc.runtime.transport.rest import Rest
+from streamproc.runtime.transport.thread import ConsumerThread
 
-_FETCH_WAIT_MS = 50
 _DELIVERY = 5.0  # seconds that a rebalance or a stop waits for Kafka to have the results of blocks that are done
-_COMMIT = 5.0  # seconds that a commit may take; aiokafka looks for a lost broker for ever, and nothing could be stopped
 _log = logging.getLogger("streamproc.transport")
 
 
@@ -93,39 +93,6 @@ class Begun(weakref.WeakSet[Any]):
         super().add(message)
 
 
-class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Runs aiokafka's consumer, with a fetcher that gives blocks."""
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        # While a fetch waits for data, aiokafka asks the same broker for nothing else: a partition that was not in
-        # the request (its last data was not taken yet) waits as long. Faust's 1.5 s would be the worst case of every
-        # event.
-        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
-        # What a transaction took back never happened.
-        consumer._isolation_level = "read_committed"
-        return consumer
-
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        try:
-            return cast(bool, await asyncio.wait_for(super()._commit(offsets), _COMMIT))
-        except TimeoutError:
-            _log.warning("Kafka did not take a commit within %g s; it will be tried again", _COMMIT)
-            return False
-
-    async def on_thread_stop(self) -> None:
-        try:
-            await super().on_thread_stop()
-        except asyncio.CancelledError:
-            # aiokafka's fetcher, cancelled while it waits before it tries a lost broker again, lets this out; Faust
-            # would take the thread for running, and wait a minute for its end.
-            await self._ensure_consumer()._client.close()
-
-    async def on_start(self) -> None:
-        await super().on_start()
-        give_blocks(self._ensure_consumer(), self.consumer.block_topics)
-
-
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Carries blocks, and knows which of them are finished."""
 
@@ -144,7 +111,26 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             super().on_buffer_full(tp)
 
     def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        thread = ConsumerThread(self, loop=self.loop, thread_loop=type(self.loop)(), beacon=self.beacon)
+        thread._close_thread_loop_on_stop = True  # the thread's own loop, of the same kind as the main one
+        return thread
+
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
+        """Faust delivers each message so, beside an event that would call it off, and two more: four tasks. Most can be
+        delivered without waiting for anything; tasks are made for the others.
+        """
+        if timeout is not None or not all(map(asyncio.iscoroutine, coros)):
+            return await super().wait_first(*coros, timeout=timeout)
+        delivery, *others = coros
+        try:
+            waits_for = delivery.send(None)
+        except BaseException as ended:
+            for other in others:
+                other.close()
+            if isinstance(ended, StopIteration):
+                return WaitResults([delivery], [ended.value], self.should_stop)
+            raise
+        return await super().wait_first(Rest(delivery, waits_for), *others)
 
     def block_topics(self) -> frozenset[str]:
         """The topics of which somebody wants blocks. Called from the consumer's thread."""
@@ -192,6 +178,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return super()._to_message(tp, item)
 
     def _block_message(self, tp: TP, fetched: Fetched) -> ConsumerMessage:
+        if fetched.restarted:  # Faust would drop what it takes for old, and commit nothing
+            self._forget(tp)
+            self._read_offset[tp] = self._committed_offset[tp] = None
         entry = self.ledger.add(tp, fetched.next_offset)
         reference: Callable[[], Any] = lambda: None  # noqa: E731  replaced below; the block must not keep its message alive
 

@@ -7,19 +7,35 @@ aborted transactions, control batches and positions are treated as there.
 
 from __future__ import annotations
 
+import logging
+import struct
 import types
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from aiokafka.consumer import fetcher as aiokafka_fetcher
-from aiokafka.errors import CorruptRecordException
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from streamproc.errors import UndecodableRecord
-from streamproc.log.batches import LegacyBatch, Part, RawRecord, RecordBatch, next_batch
+from streamproc.log.batches import (
+    CorruptBatch,
+    LegacyBatch,
+    Part,
+    RawRecord,
+    RecordBatch,
+    find_batch,
+    next_batch,
+    said_next_offset,
+)
+from streamproc.log.compression import decompress
 from streamproc.runtime.transport.block import Fetched
+from streamproc.runtime.transport.damage import TRIES, Damage, GivenUp, WatchedClient
+
+_LAST = (1 << 63) - 1
+_log = logging.getLogger("streamproc.transport")
 
 
 class RawRecords:
@@ -29,8 +45,10 @@ class RawRecords:
         self.data = data
 
     def has_next(self) -> bool:
-        """Whether at least one whole batch is there."""
-        return bool(MemoryRecords(self.data).has_next())
+        """Whether anything is there. aiokafka takes a first batch that is not whole for one that is too large to be
+        fetched; since Kafka 0.10.1 no batch is, and :class:`BlockRecords` has an eye on it.
+        """
+        return bool(self.data)
 
     def size_in_bytes(self) -> int:
         return len(self.data)
@@ -50,13 +68,22 @@ class BlockRecords:
         fetch_offset: int,
         check_crcs: bool,
         isolation_level: int,
+        damage: Damage | None = None,
+        end_offset: int = _LAST,
     ) -> None:
+        damage = damage or Damage()
         self._tp = tp
         self._data = memoryview(data)
+        self._unreadable = data.batch if isinstance(data, GivenUp) else None
         self._aborted = sorted(aborted or [], key=lambda transaction: transaction[1])
         self._check_crcs = check_crcs
         self._committed_only = isolation_level == aiokafka_fetcher.READ_COMMITTED
-        self.next_fetch_offset = fetch_offset
+        self.next_fetch_offset = self._asked = fetch_offset
+        self._damage = damage
+        self._end_offset = end_offset
+        self._aborted_producers = set[int]()
+        self._at = 0  # how far the data has been read
+        self._least = 0  # the least offset that the next batch can have
         self._items = self._unpack()
 
     def __iter__(self) -> BlockRecords:
@@ -66,50 +93,112 @@ class BlockRecords:
         return next(self._items)
 
     def _unpack(self) -> Iterator[Fetched]:
-        first = self.next_fetch_offset
+        first = offset = self.next_fetch_offset
         parts: list[Part] = []
-        fault: str | None = None
+        if self._unreadable is not None:
+            self.next_fetch_offset = self._unreadable.next_offset
+            yield self._fetched(offset, [self._unreadable])
+            return
+        while True:
+            fault = self._take_good(parts, first)
+            if self.next_fetch_offset > first:
+                self._damage.passed()
+                break  # what lies behind a fault is fetched again, beginning with the fault
+            if fault is None:
+                break
+            corrupt = self._given_up(fault)
+            if corrupt is None:
+                break
+            parts.append(corrupt)
+            self.next_fetch_offset = self._least = first = corrupt.next_offset
+        if parts:
+            yield self._fetched(offset, parts)
+
+    def _fetched(self, offset: int, parts: list[Part]) -> Fetched:
+        return Fetched(offset, parts, self.next_fetch_offset, restarted=self._damage.restarted(offset))
+
+    def _take_good(self, parts: list[Part], first: int) -> UndecodableRecord | None:
+        """Adds all that is good from here on, and returns the fault that is met, if any."""
         try:
             for batch in self._batches():
                 if isinstance(batch, RecordBatch):
-                    parts.append(batch)
-                    self.next_fetch_offset = max(batch.next_offset, self.next_fetch_offset)
+                    if batch.next_offset > first:
+                        parts.append(batch)
+                        self.next_fetch_offset = batch.next_offset
                 elif records := [r for r in batch if r.offset >= first]:
                     parts.append(records)
                     self.next_fetch_offset = records[-1].offset + 1
         except UndecodableRecord as error:
-            fault = str(error)
-        if parts:
-            yield Fetched(first, parts, self.next_fetch_offset)
-        if fault is not None and not parts:  # else it is fetched again, then first in its fetch
-            raise CorruptRecordException(f"{self._tp.topic}[{self._tp.partition}]: {fault}")
+            return error
+        if self._at and self.next_fetch_offset == first == self._asked:
+            return UndecodableRecord(f"nothing from offset {first} on in what was fetched from there")
+        return None
+
+    def _given_up(self, fault: UndecodableRecord) -> CorruptBatch | None:
+        """What the fetch begins with, if it has come damaged often enough; None if it is to be fetched again."""
+        offset = self.next_fetch_offset
+        where = f"{self._tp.topic}[{self._tp.partition}]"
+        tries = self._damage.seen(offset)
+        if tries < TRIES:
+            _log.warning("%s: %s; it is fetched again", where, fault)
+            return None
+        end, behind = self._behind_damage(offset)
+        said = f"{fault}, however often it is fetched ({tries} times); offsets {offset} to {behind - 1} are given up"
+        _log.error("%s: %s", where, said)
+        start, self._at = self._at, end
+        return CorruptBatch.of(offset, behind, self._data[start:end], UndecodableRecord(said))
+
+    def _behind_damage(self, offset: int) -> tuple[int, int]:
+        """Where the next good batch may begin, in the data and as an offset.
+
+        Best known is a good batch behind in the same fetch. Else the header tells: it decides for the broker, too,
+        what it sends next. If that cannot be, offsets are tried that lie ever further ahead, as far as the log goes.
+        """
+        found = find_batch(self._data, self._at + 1, offset)
+        if found is not None:
+            return found[1], found[0].base_offset
+        behind = said_next_offset(self._data, self._at)
+        if behind is None or not offset < behind <= self._end_offset:
+            behind = min(offset + self._damage.step(), max(self._end_offset, offset + 1))
+        return len(self._data), behind
 
     def _batches(self) -> Iterator[RecordBatch | list[RawRecord]]:
         """The batches to be processed; skipping one moves the position past it."""
-        at, aborted_producers = 0, set[int]()
         while True:
             try:
-                found = next_batch(self._data, at, check_crc=self._check_crcs)
+                found = next_batch(self._data, self._at, check_crc=self._check_crcs)
             except LegacyBatch as legacy:
                 yield _legacy_records(legacy.args[0], self._check_crcs)
-                at += len(legacy.args[0])
+                self._at += len(legacy.args[0])
                 continue
             if found is None:
+                if self._data and not self._at:  # nothing whole at all
+                    # A broker sends at least one whole batch, however long it is.
+                    raise UndecodableRecord(f"{len(self._data)} bytes that are no whole batch")
                 return
-            batch, at = found
-            if self._skipped(batch, aborted_producers) or batch.count == 0:
+            batch, end = found
+            # A base offset is not under the checksum, and one far ahead would send the reader to the log's start. What
+            # was written while the broker answered may lie behind the end that it tells, but leaves no gap.
+            if not self._least <= batch.base_offset <= max(self.next_fetch_offset, self._end_offset):
+                span = f"{batch.base_offset} to {batch.next_offset - 1}"
+                raise UndecodableRecord(
+                    f"a batch of offsets {span} in a log of {self._least} to {self._end_offset - 1}"
+                )
+            self._least = batch.next_offset
+            if self._skipped(batch) or batch.count == 0:
                 self.next_fetch_offset = max(batch.next_offset, self.next_fetch_offset)
             else:
                 yield batch
+            self._at = end
 
-    def _skipped(self, batch: RecordBatch, aborted_producers: set[int]) -> bool:
+    def _skipped(self, batch: RecordBatch) -> bool:
         """Whether a batch is a control batch, or of an aborted transaction under read-committed."""
         if self._committed_only and batch.producer_id >= 0:
             while self._aborted and self._aborted[0][1] <= batch.base_offset:
-                aborted_producers.add(self._aborted.pop(0)[0])
+                self._aborted_producers.add(self._aborted.pop(0)[0])
             if batch.is_control and _is_abort(batch):
-                aborted_producers.discard(batch.producer_id)
-            if batch.is_transactional and batch.producer_id in aborted_producers:
+                self._aborted_producers.discard(batch.producer_id)
+            if batch.is_transactional and batch.producer_id in self._aborted_producers:
                 return True
         return batch.is_control
 
@@ -122,36 +211,72 @@ def _is_abort(batch: RecordBatch) -> bool:
 def _legacy_records(data: bytes, check_crc: bool) -> list[RawRecord]:
     """The records of a v0 or v1 message set, by aiokafka's own reader."""
     records = []
-    memory = MemoryRecords(data)
-    while memory.has_next():
-        batch = memory.next_batch()
-        if check_crc and not batch.validate_crc():
-            raise UndecodableRecord("a message of format v0 or v1: its checksum is wrong")
-        records += [RawRecord(r.offset, r.timestamp or 0, r.key, r.value, tuple(r.headers)) for r in batch]
+    try:
+        _check_legacy_size(memoryview(data))
+        memory = MemoryRecords(data)
+        while memory.has_next():
+            batch = memory.next_batch()
+            if check_crc and not batch.validate_crc():
+                raise UndecodableRecord("its checksum is wrong")
+            records += [RawRecord(r.offset, r.timestamp or 0, r.key, r.value, tuple(r.headers)) for r in batch]
+    except Exception as error:  # whatever its reader stumbles over
+        raise UndecodableRecord(f"a message of format v0 or v1: {error}") from error
     return records
+
+
+def _check_legacy_size(data: memoryview) -> None:
+    """Unpacks a compressed set once with a limit: aiokafka knows none.
+
+    Raises:
+        Exception: its compression is at fault, or it is too large.
+    """
+    magic, attributes = data[16:18]
+    at = 18 + 8 * magic  # v1 has a timestamp
+    if codec := attributes & 7:
+        for _ in ("key", "value"):
+            (size,) = struct.unpack_from(">i", data, at)
+            start, at = at + 4, at + 4 + max(size, 0)
+        decompress(codec, data[start:at])
 
 
 class BlockFetcher(aiokafka_fetcher.Fetcher):  # type: ignore[misc]
     """A fetcher that yields one :class:`Fetched` per fetch for the topics in ``block_topics``."""
 
     block_topics: Callable[[], frozenset[str]]
+    arrived: Callable[[], Awaitable[None]] | None = None
+    _damages: defaultdict[TopicPartition, Damage]
 
     def _records_of(self, tp: TopicPartition, records: RawRecords, aborted: Any, offset: int, *rest: Any) -> Any:
         _, _, check_crcs, isolation_level = rest
-        if tp.topic in self.block_topics():
-            return BlockRecords(tp, records.data, aborted, offset, check_crcs, isolation_level)
-        return aiokafka_fetcher.PartitionRecords(tp, MemoryRecords(records.data), aborted, offset, *rest)
+        if tp.topic not in self.block_topics() and type(records.data) is bytes:
+            memory = MemoryRecords(records.data)
+            if memory.has_next():
+                return aiokafka_fetcher.PartitionRecords(tp, memory, aborted, offset, *rest)
+        end = self._subscriptions.subscription.assignment.state_value(tp).highwater
+        return BlockRecords(tp, records.data, aborted, offset, check_crcs, isolation_level, self._damages[tp], end)
 
-    def _proc_fetch_request(self, *args: Any) -> Any:
+    async def _proc_fetch_request(self, *args: Any) -> Any:
         # The same code as aiokafka's, seeing our two classes where it names its own: nobody else's fetcher changes.
         original = aiokafka_fetcher.Fetcher._proc_fetch_request
         names = {**original.__globals__, "MemoryRecords": RawRecords, "PartitionRecords": self._records_of}
-        return types.FunctionType(original.__code__, names, original.__name__, None, original.__closure__)(self, *args)
+        code = types.FunctionType(original.__code__, names, original.__name__, None, original.__closure__)
+        came = await code(self, *args)
+        if came and self.arrived is not None:
+            await self.arrived()
+        return came
 
 
-def give_blocks(consumer: Any, block_topics: Callable[[], frozenset[str]]) -> None:
-    """Makes a started ``AIOKafkaConsumer``, not subscribed yet, yield blocks for these topics."""
+def give_blocks(
+    consumer: Any, block_topics: Callable[[], frozenset[str]], arrived: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Makes a started ``AIOKafkaConsumer``, not subscribed yet, yield blocks for these topics.
+
+    Args:
+        arrived: awaited when a fetch has brought something, before aiokafka goes on to tell those who wait for it.
+    """
     fetcher = consumer._fetcher
     assert type(fetcher) is aiokafka_fetcher.Fetcher, "the consumer was not started, or has blocks already"
     fetcher.__class__ = BlockFetcher
-    fetcher.block_topics = block_topics
+    fetcher.block_topics, fetcher.arrived = block_topics, arrived
+    fetcher._damages = defaultdict(Damage)
+    fetcher._client = WatchedClient(fetcher._client, fetcher)

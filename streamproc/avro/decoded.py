@@ -1,0 +1,72 @@
+"""What decoding gives, and the way that reads one record after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamproc.avro.codec import Codec
+from streamproc.batch import Batch
+from streamproc.errors import UndecodableRecord
+from streamproc.log.batches import Part, RawRecord, RecordBatch
+
+
+@dataclass(slots=True)
+class Bad:
+    """One record that could not be decoded."""
+
+    record: RawRecord
+    error: UndecodableRecord
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a block's record batches hold: good rows as batches in offset order, bad ones one by one, and how each row
+    went.
+    """
+
+    batches: list[Batch] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+    block_rows: int = 0
+    row_rows: int = 0
+    tombstones: int = 0
+
+
+def decode_rows(
+    out: Decoded, topic: str, codec: Codec, partition: int, parts: Sequence[Part], first_offset: int
+) -> None:
+    """One record at a time; the good ones of all these parts become one batch."""
+    records, offsets, stamps = [], [], []
+    for raw in _unpacked(out, parts):
+        if raw.offset < first_offset:
+            continue
+        if raw.value is None:
+            out.tombstones += 1
+            continue
+        try:
+            records.append(codec.decode(raw.value))
+        except UndecodableRecord as error:
+            out.bad.append(Bad(raw, error))
+            continue
+        offsets.append(raw.offset)
+        stamps.append(raw.timestamp)
+    out.row_rows += len(records)
+    if records:
+        at, ts = np.array(offsets, np.int64), np.array(stamps, np.int64)
+        out.batches.append(Batch(topic, partition, codec.record, at, ts, records=records))
+
+
+def bad_batch(batch: RecordBatch, error: UndecodableRecord) -> Bad:
+    """A record batch that is malformed, as one record: what came before its fault is good."""
+    return Bad(RawRecord(batch.base_offset, batch.first_timestamp, None, bytes(batch.data), ()), error)
+
+
+def _unpacked(out: Decoded, parts: Sequence[Part]) -> Iterator[RawRecord]:
+    for part in parts:
+        try:
+            yield from part.records() if isinstance(part, RecordBatch) else part
+        except UndecodableRecord as error:
+            assert isinstance(part, RecordBatch)
+            out.bad.append(bad_batch(part, error))

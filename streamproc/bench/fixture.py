@@ -1,0 +1,67 @@
+"""What all rounds of a run share: topics that were filled once, and what must come of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from streamproc.avro.agree import schema_of
+from streamproc.avro.ports import Registry
+from streamproc.avro.registry import open_registry
+from streamproc.bench import reference
+from streamproc.bench.inputs import Input
+from streamproc.bench.produce import produce
+from streamproc.bench.reference import Asked
+from streamproc.bench.topics import Topics, columns
+
+
+class Fixture:
+    """One input in Kafka: the same for every round and every engine."""
+
+    def __init__(self, topics: Topics, given: Input, registry: Registry, count: int) -> None:
+        self.given, self.count, self.topics = given, count, topics
+        self.topic = topics.make(topics.name(given.name))
+        self.schema = schema_of(given.record)
+        self._events: pl.DataFrame | None = None
+        self._expected: dict[str, pl.DataFrame] = {}
+        schema_id = registry.register(f"{self.topic}-value", self.schema)
+        produce(topics, given, self.topic, self.schema, schema_id, count)
+
+    @property
+    def events(self) -> pl.DataFrame:
+        """The input as it lies in Kafka, partition by partition; the partition's number is a column, too."""
+        if self._events is None:
+            parts = [
+                columns(records.values, self.schema).with_columns(pl.lit(records.partition).alias(reference.PARTITION))
+                for records in self.topics.read(self.topic)
+            ]
+            self._events = pl.concat(parts)
+        return self._events
+
+    def expected(self, asked: Asked) -> pl.DataFrame:
+        """The windows that must come; computed once."""
+        name = repr(asked)
+        if name not in self._expected:
+            self._expected[name] = reference.expected(self.events, asked)
+        return self._expected[name]
+
+
+class Fixtures:
+    """Inputs by name and number of events, each made when it is first asked for."""
+
+    def __init__(self, topics: Topics, folder: Path, tell: Callable[[str], None] = lambda line: None) -> None:
+        self.topics = topics
+        self.registry_url = f"file:{folder / 'registry.json'}"
+        self.registry = open_registry(self.registry_url)
+        self._tell = tell
+        self._made: dict[tuple[str, int], Fixture] = {}
+
+    def of(self, given: Input, count: int) -> Fixture:
+        """The input's first ``count`` events."""
+        at = (given.name, count)
+        if at not in self._made:
+            self._tell(f"writing {count:,} events of {given.name}")
+            self._made[at] = Fixture(self.topics, given, self.registry, count)
+        return self._made[at]

@@ -1,0 +1,127 @@
+"""Panes of few of the keys each, as dictionaries: a cell for each pair of pane and key that holds events."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamproc.columns import Longs
+from streamproc.process.dense import add_values
+from streamproc.process.measures import Array, Measure, Values, quiet
+
+
+class SparsePanes:
+    """See :class:`~streamproc.process.panes.Panes`; rows come with the numbers of their panes."""
+
+    def __init__(self, measures: list[Measure], length: int) -> None:
+        self.measures = measures
+        self._arrays: list[Array] = [np.empty(0, m.dtype) for m in measures]  # by cell
+        self._panes: dict[int, dict[int, int]] = {}  # by pane number: by code, in order of coming: the cell
+        self._free: list[int] = []
+        self._work = 0
+
+    def __len__(self) -> int:
+        return len(self._panes)
+
+    @property
+    def work(self) -> int:
+        return self._work
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self._arrays) + 100 * self._work  # about that in dictionaries
+
+    def live(self) -> Longs:
+        return np.array(sorted(self._panes), np.int64)
+
+    def add(self, panes: Longs, codes: Longs, keys: int, values: dict[str, Values]) -> None:
+        cells = self._cells_of(panes, codes)
+        for measure, array in zip(self.measures, self._arrays, strict=True):
+            if measure.field is None:
+                np.add.at(array, cells, 1)
+                continue
+            data, valid = values[measure.field]
+            at = cells if valid is None else cells[valid]
+            add_values(measure, array, at, data if valid is None else data[valid])
+
+    def combine(self, first: Longs, count: int) -> tuple[Longs, Longs, list[Array]]:
+        live = self.live()
+        low, high = np.searchsorted(live, first), np.searchsorted(live, first + count)
+        parts = [self._combine(live[a:b].tolist()) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+        windows = np.repeat(np.arange(len(first)), [len(codes) for codes, _ in parts])
+        measures = [np.concatenate(arrays) for arrays in zip(*(arrays for _, arrays in parts), strict=True)]
+        return windows, np.concatenate([codes for codes, _ in parts]), measures
+
+    def _combine(self, panes: list[int]) -> tuple[Longs, list[Array]]:
+        """One window's codes and measures."""
+        rows: dict[int, int] = {}  # by code
+        for pane in panes:
+            for code in self._panes[pane]:
+                rows.setdefault(code, len(rows))
+        totals = [np.full(len(rows), m.identity, m.dtype) for m in self.measures]
+        for pane in panes:
+            held = self._panes[pane]
+            at = np.fromiter((rows[code] for code in held), np.int64, len(held))
+            cells = np.fromiter(held.values(), np.int64, len(held))
+            with quiet():
+                for measure, array, total in zip(self.measures, self._arrays, totals, strict=True):
+                    total[at] = measure.ufunc(total[at], array[cells])
+        return np.fromiter(rows, np.int64, len(rows)), totals
+
+    def drop(self, panes: Longs) -> None:
+        for pane in panes.tolist():
+            cells = list(self._panes.pop(pane).values())
+            self._work -= len(cells)
+            self._free += cells
+        if 8 * self._work + 512 < len(self._arrays[0]):
+            self._pack(None)
+
+    def live_codes(self) -> Longs:
+        return np.array(sorted(set().union(*self._panes.values())), np.int64)
+
+    def keep_codes(self, live: Longs) -> None:
+        self._pack({code: i for i, code in enumerate(live.tolist())})
+
+    def get(self, pane: int) -> tuple[Longs, list[Array]]:
+        """One pane: the codes that it holds in order of coming, and their measures."""
+        held = self._panes[pane]
+        cells = np.fromiter(held.values(), np.int64, len(held))
+        return np.fromiter(held, np.int64, len(held)), [array[cells] for array in self._arrays]
+
+    def put(self, pane: int, codes: Longs, measures: list[Array], keys: int) -> None:
+        """Takes one pane over."""
+        cells = self._cells_of(np.full(len(codes), pane), codes)
+        for array, data in zip(self._arrays, measures, strict=True):
+            array[cells] = data
+
+    def _cells_of(self, panes: Longs, codes: Longs) -> Longs:
+        cells: list[int] = []
+        fresh: list[int] = []
+        for pane, code in zip(panes.tolist(), codes.tolist(), strict=True):
+            held = self._panes.get(pane)
+            if held is None:
+                held = self._panes[pane] = {}
+            cell = held.get(code)
+            if cell is None:
+                cell = held[code] = self._free.pop() if self._free else self._work
+                self._work += 1
+                fresh.append(cell)
+            cells.append(cell)
+        if self._work > (have := len(self._arrays[0])):
+            self._resize(max(self._work, have + have // 2))
+        for measure, array in zip(self.measures, self._arrays, strict=True):
+            array[fresh] = measure.identity
+        return np.array(cells, np.int64)
+
+    def _resize(self, room: int) -> None:
+        self._arrays = [np.concatenate([array, np.empty(room - len(array), array.dtype)]) for array in self._arrays]
+
+    def _pack(self, renamed: dict[int, int] | None) -> None:
+        """Gives back the room of free cells, and the codes new numbers."""
+        cells = np.array([cell for held in self._panes.values() for cell in held.values()], np.int64)
+        self._arrays = [array[cells] for array in self._arrays]
+        at = iter(range(len(cells)))
+        self._panes = {
+            pane: {code if renamed is None else renamed[code]: next(at) for code in held}
+            for pane, held in self._panes.items()
+        }
+        self._free = []

@@ -1,0 +1,118 @@
+"""The thread that aiokafka's consumer runs in, and how what it fetches gets out of there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode.utils.futures import maybe_set_exception, maybe_set_result
+
+from streamproc.runtime.transport.fetch import give_blocks
+
+_FETCH_WAIT_MS = 50
+_COMMIT = 5.0  # seconds that a commit may take; aiokafka looks for a lost broker for ever, and nothing could be stopped
+_log = logging.getLogger("streamproc.transport")
+
+
+class Wanted:
+    """What the main thread waits for: records of some partitions, settled once, from the consumer's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, partitions: set[TP] | None) -> None:
+        self.partitions = partitions
+        self.answer: asyncio.Future[Any] = loop.create_future()
+        self.settled = False
+        self._loop = loop
+
+    def give(self, records: Any) -> None:
+        self._settle(maybe_set_result, records)
+
+    def refuse(self, error: BaseException) -> None:
+        self._settle(maybe_set_exception, error)
+
+    def _settle(self, how: Callable[[asyncio.Future[Any], Any], Any], what: Any) -> None:
+        if not self.settled:
+            self.settled = True
+            self._loop.call_soon_threadsafe(how, self.answer, what)
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Runs aiokafka's consumer, with a fetcher that gives blocks."""
+
+    _wanted: Wanted | None = None
+    _looking: asyncio.Task[None] | None = None
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # While a fetch waits for data, aiokafka asks the same broker for nothing else: a partition that was not in
+        # the request (its last data was not taken yet) waits as long. Faust's 1.5 s would be the worst case of every
+        # event.
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
+        # What a transaction took back never happened.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """What has been fetched, as soon as it comes; nothing after ``timeout`` seconds. Called from the main thread.
+
+        Faust sends a method through two queues and waits for its result: many turns of two event loops lie between a
+        broker's answer and its agent. Here whoever takes the answer hands it over.
+        """
+        wanted = Wanted(self.parent_loop, active_partitions)
+        self.thread_loop.call_soon_threadsafe(self._want, wanted, timeout)
+        try:
+            return await wanted.answer
+        finally:
+            wanted.settled = True  # who waited may have been cancelled
+
+    def _want(self, wanted: Wanted, timeout: float) -> None:
+        self._wanted = wanted
+        self.thread_loop.call_later(timeout, wanted.give, {})
+        waiter = self._ensure_consumer()._fetcher._create_fetch_waiter()
+        waiter.add_done_callback(self._woken)
+        self._looking = self.thread_loop.create_task(self._hand_over())  # kept, or the collector might take it
+
+    def _woken(self, waiter: asyncio.Future[None]) -> None:
+        """aiokafka has something to say: of a fetch that failed, of a group that cannot be joined, of its end."""
+        if waiter.cancelled() or self._wanted is None:
+            return
+        error = waiter.exception()
+        if error is not None:
+            self._wanted.refuse(error)
+        else:
+            self._looking = self.thread_loop.create_task(self._hand_over())
+
+    async def _hand_over(self) -> None:
+        """Gives what has come to who waits for it. In the consumer's thread."""
+        wanted, consumer = self._wanted, self._ensure_consumer()
+        if wanted is None or wanted.settled or consumer._subscription.reassignment_in_progress:
+            return
+        try:
+            records = await self._fetch_records(consumer, wanted.partitions, timeout=0)
+        except Exception as error:
+            wanted.refuse(error)
+        else:
+            if records or not self.consumer.flow_active:
+                wanted.give(records)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        try:
+            return cast(bool, await asyncio.wait_for(super()._commit(offsets), _COMMIT))
+        except TimeoutError:
+            _log.warning("Kafka did not take a commit within %g s; it will be tried again", _COMMIT)
+            return False
+
+    async def on_thread_stop(self) -> None:
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError:
+            # aiokafka's fetcher, cancelled while it waits before it tries a lost broker again, lets this out; Faust
+            # would take the thread for running, and wait a minute for its end.
+            await self._ensure_consumer()._client.close()
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        give_blocks(self._ensure_consumer(), self.consumer.block_topics, self._hand_over)

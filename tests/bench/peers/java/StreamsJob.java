@@ -1,0 +1,166 @@
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.CountDownLatch;
+import org.apache.avro.generic.GenericRecord;
+import org.apache.kafka.common.serialization.Deserializer;
+import org.apache.kafka.common.serialization.Serde;
+import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.streams.KafkaStreams;
+import org.apache.kafka.streams.KeyValue;
+import org.apache.kafka.streams.StreamsBuilder;
+import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler;
+import org.apache.kafka.streams.kstream.Consumed;
+import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.KStream;
+import org.apache.kafka.streams.kstream.Materialized;
+import org.apache.kafka.streams.kstream.Produced;
+import org.apache.kafka.streams.kstream.Suppressed;
+import org.apache.kafka.streams.kstream.TimeWindows;
+import org.apache.kafka.streams.processor.api.Processor;
+import org.apache.kafka.streams.processor.api.ProcessorContext;
+import org.apache.kafka.streams.processor.api.Record;
+import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.Stores;
+
+/** The jobs in Kafka Streams: one thread, state in memory without changelog, final results by suppression. */
+public final class StreamsJob {
+    static final class Sums {
+        long count;
+        double sum;
+        double greatest = Double.NEGATIVE_INFINITY;
+    }
+
+    private static final String IN = System.getenv("BENCH_SOURCE");
+    private static final String OUT = System.getenv("BENCH_SINK");
+    private static final CountDownLatch DONE = new CountDownLatch(1);
+
+    public static void main(String[] arguments) throws Exception {
+        StreamsBuilder builder = new StreamsBuilder();
+        Consumed<String, GenericRecord> consumed = Consumed.with(Serdes.String(), trades())
+                .withTimestampExtractor((record, time) -> (Long) ((GenericRecord) record.value()).get(Trades.TS));
+        KStream<String, GenericRecord> trades = builder.stream(IN, consumed);
+        if (System.getenv("BENCH_JOB").equals("windows")) {
+            windows(trades);
+        } else {
+            counts(builder, trades);
+        }
+        KafkaStreams streams = new KafkaStreams(builder.build(), properties());
+        streams.setUncaughtExceptionHandler(error -> {
+            error.printStackTrace();
+            Runtime.getRuntime().halt(1);
+            return StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
+        });
+        streams.start();
+        DONE.await();
+        streams.close(Duration.ofSeconds(60)); // sends and commits what is left
+        Meter.done();
+        System.exit(0);
+    }
+
+    private static void windows(KStream<String, GenericRecord> trades) {
+        TimeWindows hopping = TimeWindows.ofSizeAndGrace(Duration.ofSeconds(60), Duration.ofSeconds(5))
+                .advanceBy(Duration.ofSeconds(10));
+        trades.peek((symbol, trade) -> tick())
+                .groupByKey(Grouped.with(Serdes.String(), trades()))
+                .windowedBy(hopping)
+                .aggregate(Sums::new, (symbol, trade, sums) -> add(sums, (Double) trade.get(Trades.PRICE)),
+                        Materialized.<String, Sums>as(Stores.inMemoryWindowStore("windows", Duration.ofSeconds(65),
+                                        Duration.ofSeconds(60), false))
+                                .withKeySerde(Serdes.String()).withValueSerde(sums()).withCachingEnabled()
+                                .withLoggingDisabled())
+                .suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded().withLoggingDisabled()))
+                .toStream()
+                .map((window, sums) -> KeyValue.pair(window.key(),
+                        Trades.window(window.window().start(), sums.count, sums.sum, sums.greatest)))
+                .to(OUT, Produced.with(Serdes.String(), Serdes.ByteArray()));
+    }
+
+    private static Sums add(Sums sums, double price) {
+        sums.count++;
+        sums.sum += price;
+        sums.greatest = Math.max(sums.greatest, price);
+        return sums;
+    }
+
+    private static void counts(StreamsBuilder builder, KStream<String, GenericRecord> trades) {
+        builder.addStateStore(Stores.keyValueStoreBuilder(Stores.inMemoryKeyValueStore("counts"), Serdes.String(),
+                Serdes.Long()).withCachingEnabled().withLoggingDisabled());
+        trades.process(Counter::new, "counts").to(OUT, Produced.with(Serdes.String(), Serdes.ByteArray()));
+    }
+
+    private static final class Counter implements Processor<String, GenericRecord, String, byte[]> {
+        private static final long EVERY = 100_000_000L;
+        private final Map<String, Long> told = new HashMap<>();
+        private ProcessorContext<String, byte[]> context;
+        private KeyValueStore<String, Long> counts;
+
+        @Override
+        public void init(ProcessorContext<String, byte[]> context) {
+            this.context = context;
+            counts = context.getStateStore("counts");
+        }
+
+        @Override
+        public void process(Record<String, GenericRecord> record) {
+            Long before = counts.get(record.key());
+            long count = before == null ? 1 : before + 1;
+            counts.put(record.key(), count);
+            long now = System.nanoTime();
+            Long last = told.get(record.key());
+            if (last == null || now - last >= EVERY) {
+                told.put(record.key(), now);
+                context.forward(record.withValue(Trades.count((Long) record.value().get(Trades.TS), count)));
+            }
+            tick();
+        }
+    }
+
+    private static void tick() {
+        if (Meter.tick()) {
+            DONE.countDown();
+        }
+    }
+
+    private static Serde<GenericRecord> trades() {
+        Trades reader = new Trades();
+        Deserializer<GenericRecord> deserializer = (topic, value) -> reader.read(value, true);
+        return Serdes.serdeFrom((topic, trade) -> null, deserializer);
+    }
+
+    private static Serde<Sums> sums() {
+        return Serdes.serdeFrom(
+                (topic, sums) -> sums == null ? null : ByteBuffer.allocate(24).putLong(sums.count).putDouble(sums.sum)
+                        .putDouble(sums.greatest).array(),
+                (topic, bytes) -> {
+                    if (bytes == null) {
+                        return null;
+                    }
+                    ByteBuffer buffer = ByteBuffer.wrap(bytes);
+                    Sums sums = new Sums();
+                    sums.count = buffer.getLong();
+                    sums.sum = buffer.getDouble();
+                    sums.greatest = buffer.getDouble();
+                    return sums;
+                });
+    }
+
+    private static Properties properties() {
+        Properties properties = new Properties();
+        properties.put("application.id", OUT);
+        properties.put("bootstrap.servers", System.getenv("BENCH_BOOTSTRAP"));
+        properties.put("state.dir", System.getenv("BENCH_FOLDER"));
+        properties.put("num.stream.threads", 1);
+        properties.put("auto.offset.reset", "earliest");
+        properties.put("statestore.cache.max.bytes", 64L << 20);
+        properties.put("commit.interval.ms", 1000);
+        properties.put("topology.optimization", "all");
+        properties.put("consumer.max.poll.records", 5000);
+        properties.put("producer.linger.ms", 20);
+        properties.put("producer.batch.size", 131072);
+        properties.put("producer.compression.type", "lz4");
+        return properties;
+    }
+}

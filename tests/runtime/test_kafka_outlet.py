@@ -1,0 +1,196 @@
+"""The outlet between its two producers: order, what is held, what is counted. Both producers are made up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streamproc import App
+from streamproc.avro.codec import Codec
+from streamproc.avro.memory_registry import MemoryRegistry
+from streamproc.columns import Columns
+from streamproc.define.deadletter import DeadLetter
+from streamproc.errors import BrokerError, InvalidRecord
+from streamproc.log.batch_builder import Body, build
+from streamproc.log.partition import partition_of
+from streamproc.log.ports import Delivery
+from streamproc.runtime.kafka_outlet import KafkaOutlet
+from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.transport.block import Block, Fetched
+from tests.log.wire import parsed
+from tests.runtime.kit import Ping, Pong
+
+
+class Log:
+    """Both producers: keeps what was handed over; a test says when Kafka has it."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int, list[bytes | None]]] = []  # how, how many, their keys
+        self.bodies: list[tuple[str, int, Body]] = []
+        self.dones: list[Callable[[Delivery], None]] = []
+
+    def send(self, topic: str, value: bytes, *, key: bytes | None, done: Any, **_: Any) -> None:
+        self.sent.append(("record", 1, [key]))
+        self.dones.append(done)
+
+    def settle(self, error: Exception | None = None) -> None:
+        dones, self.dones = self.dones, []
+        for done in dones:
+            done(Delivery(0, 0, error))
+
+
+class Batches:
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    async def send(self, topic: str, partition: int, body: Body, done: Any) -> None:
+        keys = [record.key for record in parsed(build(body)).records()]
+        self.log.sent.append(("batch", body.records, keys))
+        self.log.bodies.append((topic, partition, body))
+        self.log.dones.append(done)
+
+
+class Kit:
+    def __init__(self) -> None:
+        app = App("test")
+        self.pings = app.topic("pings", Ping, key="key")
+        self.pongs = app.topic("pongs", Pong, key="key")
+        self.metrics = WorkerMetrics(CollectorRegistry())
+        registry = MemoryRegistry()
+        self.codecs = {topic.name: Codec.of(topic, registry) for topic in app.topics.values()}
+        self.log, self.failures, self.finished = Log(), [], []
+        batches: Any = Batches(self.log)
+        log: Any = self.log
+        self.outlet = KafkaOutlet(app, "a", self.codecs, log, self.metrics, self.failures.append, batches)
+
+    def block(self) -> Block:
+        self.outlet.block = Block("pings", 0, Fetched(0, (), 1), 1, lambda: self.finished.append(1))
+        return self.outlet.block
+
+    @property
+    def delivered(self) -> float:
+        return self.metrics.results.labels("pongs")._value.get()
+
+    async def columns(self, *numbers: int) -> None:
+        frame = pl.DataFrame({"key": [f"k{n}" for n in numbers], "n": numbers, "note": [""] * len(numbers)})
+        await self.outlet.send_columns(self.pongs, Columns.of(frame), np.arange(len(numbers), dtype=np.int64))
+
+    async def record(self, number: int) -> None:
+        await self.outlet.send(self.pongs, [Pong(f"k{number}", number)], [0])
+
+
+async def test_columns_go_to_their_keys_partitions():
+    kit = Kit()
+    await kit.columns(*range(40))
+    assert {topic for topic, _, _ in kit.log.bodies} == {"pongs"}
+    codec, seen = kit.codecs["pongs"], []
+    for _, partition, body in kit.log.bodies:
+        for raw in parsed(build(body)).records():
+            record: Any = codec.decode(raw.value or b"")
+            assert raw.key == record.key.encode()
+            assert raw.timestamp == record.n
+            assert partition_of(raw.key or b"", kit.pongs.partitions) == partition
+            seen.append(record.n)
+    assert sorted(seen) == list(range(40))
+    kit.log.settle()
+    assert kit.delivered == 40
+
+
+async def test_a_block_is_held_until_kafka_has_all_of_its_results():
+    kit = Kit()
+    block = kit.block()
+    await kit.columns(*range(40))
+    kit.outlet.block = None
+    block.release()
+    dones = kit.log.dones
+    assert len(dones) > 1
+    for done in dones[:-1]:
+        done(Delivery(0, 0, None))
+        assert not kit.finished
+    dones[-1](Delivery(0, 0, None))
+    assert kit.finished == [1]
+
+
+async def test_what_kafka_refuses_fails_the_worker_and_is_not_finished():
+    kit = Kit()
+    block = kit.block()
+    await kit.columns(1)
+    block.release()
+    kit.log.settle(BrokerError("too large"))
+    assert [str(e) for e in kit.failures] == ["Kafka refused a result of 'a': too large"]
+    assert not kit.finished
+    assert kit.delivered == 0
+
+
+@pytest.mark.parametrize("batches_first", [True, False])
+async def test_the_other_producer_waits_for_the_one_before(batches_first):
+    """A result must not overtake the one before it, whichever way each of them goes."""
+    kit = Kit()
+    one, other = (kit.columns, kit.record) if batches_first else (kit.record, kit.columns)
+    await one(1)
+    await one(1)
+    waiting = asyncio.create_task(other(1))
+    await asyncio.sleep(0.01)
+    assert len(kit.log.sent) == 2
+    kit.log.dones.pop()(Delivery(0, 0, None))
+    await asyncio.sleep(0.01)
+    assert len(kit.log.sent) == 2
+    kit.log.settle()
+    await waiting
+    assert [kind for kind, *_ in kit.log.sent] == (
+        ["batch"] * 2 + ["record"] if batches_first else ["record"] * 2 + ["batch"]
+    )
+    kit.log.settle()
+    await one(2)
+    assert len(kit.log.sent) == 4
+    kit.log.settle()
+    assert kit.delivered == 4
+
+
+async def test_topics_do_not_wait_for_each_other():
+    kit = Kit()
+    await kit.columns(1)
+    await kit.outlet.dead_letter(DeadLetter(0, "test", "a", "invalid", "no"))
+    assert [kind for kind, *_ in kit.log.sent] == ["batch", "record"]
+
+
+async def test_what_does_not_fit_sends_nothing_and_holds_nothing():
+    kit = Kit()
+    block = kit.block()
+    with pytest.raises(InvalidRecord, match=r"n: \d+ does not fit"):
+        await kit.columns(1, 2**40)
+    assert kit.log.sent == []
+    block.release()
+    assert kit.finished == [1]
+
+
+async def test_without_batches_columns_go_row_by_row():
+    kit = Kit()
+    kit.outlet._batches = None
+    await kit.columns(1, 2, 3)
+    assert kit.log.sent == [("record", 1, [b"k1"]), ("record", 1, [b"k2"]), ("record", 1, [b"k3"])]
+
+
+async def test_others_run_while_much_is_handed_over():
+    """Handing over a hundred bodies lets the loop go on in between."""
+    kit = Kit()
+    ran = 0
+
+    async def other() -> None:
+        nonlocal ran
+        while True:
+            ran += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    kit.outlet._writer(kit.pongs)._limit = 0
+    await kit.columns(*range(100))
+    task.cancel()
+    assert len(kit.log.sent) == 100
+    assert ran >= 10
