@@ -11,7 +11,8 @@
     │   └── IncompatibleSchema   a change that would break readers or writers
     ├── RecordError              one record is bad; its neighbours are not
     │   ├── InvalidRecord        it does not fit its schema (names the field)
-    │   └── UndecodableRecord    its bytes are not what its framing says
+    │   ├── UndecodableRecord    its bytes are not what its framing says
+    │   └── OversizedRecord      its topic does not take so many bytes
     └── BrokerError
         ├── BrokerUnavailable    nobody answers at that address
         ├── BrokerStartError     the embedded broker did not come up
@@ -86,6 +87,15 @@ class UndecodableRecord(RecordError):
     """
 
     reason = "undecodable"
+
+
+class OversizedRecord(RecordError):
+    """A record of more bytes than its topic takes."""
+
+    reason = "too_large"
+
+    def __init__(self, topic: str, size: int, most: int) -> None:
+        super().__init__(f"a record of about {size:,} bytes for {topic}, which takes {most:,} (its max.message.bytes)")
 
 
 class BrokerError(StreamprocError):

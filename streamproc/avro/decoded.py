@@ -20,6 +20,9 @@ class Bad:
     record: RawRecord
     error: UndecodableRecord
 
+    def __post_init__(self) -> None:
+        self.error.__traceback__ = None  # its frames hold whole blocks
+
 
 @dataclass(slots=True)
 class Decoded:

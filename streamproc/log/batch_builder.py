@@ -15,8 +15,11 @@ import numpy as np
 
 from streamproc import compiled
 from streamproc.log.batches import HEADER, OVERHEAD, varint
+from streamproc.log.ports import Headers
 
 LIMIT: Final = 512 << 10  # bytes of a body: a batch fits a broker's limit (1 MiB) even if it does not get smaller
+BATCH_OVERHEAD: Final = 100  # bytes, at least, that a batch takes beside its records
+_RECORD_OVERHEAD = 40  # bytes, at most, that a record takes beside its key, value and headers
 _TRANSACTIONAL = 0x10
 _CHECKED = struct.Struct(">hiqqqhii")  # the header from the attributes on: what the checksum covers
 _UNCHECKED = struct.Struct(">qiibI")
@@ -30,6 +33,12 @@ class Body(NamedTuple):
     records: int
     first_timestamp: int
     max_timestamp: int
+
+
+def record_size(key: bytes | None, value: bytes | None, headers: Headers = ()) -> int:
+    """How many bytes a batch of this record alone has at most, uncompressed."""
+    extra = sum(len(name.encode()) + len(data) + 10 for name, data in headers)
+    return len(key or b"") + len(value or b"") + extra + _RECORD_OVERHEAD + BATCH_OVERHEAD
 
 
 def packed(

@@ -63,6 +63,11 @@ class KafkaAdmin:
         """By topic, how many records lie behind the offsets that a consumer group has committed."""
         return await self._call(lambda caller: _lag(caller, group, topics))
 
+    async def message_limits(self, topics: Sequence[str]) -> dict[str, int]:
+        """By topic, how many bytes a record batch may have: its max.message.bytes, or the broker's."""
+        configs = await self._call(lambda caller: _configs(caller, topics, defaults=True))
+        return {topic: int(config["max.message.bytes"]) for topic, config in configs.items()}
+
     async def close(self) -> None:
         async with self._one:
             self._caller = None  # librdkafka's handle goes with the last reference
@@ -147,15 +152,15 @@ def _offsets(caller: Caller, names: Sequence[str], there: Any, spec: OffsetSpec)
     return {(tp.topic, tp.partition): result.offset for tp, result in results.items()}
 
 
-def _configs(caller: Caller, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """What is set on each topic itself, without the broker's defaults."""
+def _configs(caller: Caller, names: Sequence[str], *, defaults: bool = False) -> dict[str, dict[str, str]]:
+    """What is set on each topic itself; with ``defaults``, what is set for it anywhere."""
     if not names:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     results = caller.results(caller.client.describe_configs(resources))
     own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
     return {
-        resource.name: {key: entry.value for key, entry in config.items() if entry.source == own}
+        resource.name: {key: entry.value for key, entry in config.items() if defaults or entry.source == own}
         for resource, config in zip(results, checked(results), strict=True)
     }
 

@@ -25,6 +25,8 @@ class KafkaProducer:
     Args:
         max_bytes: how much undelivered data it holds; rounded down to KiB.
         max_messages: how many undelivered records it holds.
+        max_message_bytes: how large one record may be; larger ones are refused.
+        batch_bytes: how large a batch of several may be.
         linger_ms: how long a record waits for company. 0 for latency: under load, batches form by themselves.
         compression: Kafka's name of the codec.
         delivery_timeout: seconds until a record that the cluster does not take is refused with BrokerUnavailable. It
@@ -38,6 +40,8 @@ class KafkaProducer:
         *,
         max_bytes: int = 64 << 20,
         max_messages: int = 100_000,
+        max_message_bytes: int = 1_000_000,
+        batch_bytes: int = 1_000_000,
         linger_ms: float = 0,
         compression: str = "lz4",
         delivery_timeout: float = 30.0,
@@ -64,6 +68,8 @@ class KafkaProducer:
             # an ack 2.5 times as long at 2,500 records/s.
             "max.in.flight.requests.per.connection": 2,
             "compression.type": compression,
+            "message.max.bytes": max_message_bytes,
+            "batch.size": batch_bytes,
             "queue.buffering.max.messages": max_messages,
             "queue.buffering.max.kbytes": max(max_bytes // 1024, 1),
             "delivery.timeout.ms": timeout_ms,

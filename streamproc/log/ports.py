@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 Headers = Sequence[tuple[str, bytes]]
+DEFAULT_MESSAGE_LIMIT = 1_048_588  # bytes of a record batch: Kafka's default of max.message.bytes
 
 
 class Message(NamedTuple):

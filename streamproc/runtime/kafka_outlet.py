@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+import numpy as np
 from prometheus_client import Counter
 
 from streamproc.avro.codec import Codec
@@ -18,13 +20,16 @@ from streamproc.columns import Columns, Longs
 from streamproc.define.app import App
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.topic import Topic
-from streamproc.errors import StreamprocError
-from streamproc.log.ports import Delivery, Headers, Producer, QueueFull
+from streamproc.errors import OversizedRecord, StreamprocError
+from streamproc.log.batch_builder import BATCH_OVERHEAD, LIMIT, record_size
+from streamproc.log.ports import DEFAULT_MESSAGE_LIMIT, Delivery, Headers, Producer, QueueFull
 from streamproc.record import Record
 from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.outlet import cut
 from streamproc.runtime.transport.block import Block
 from streamproc.runtime.transport.producer import BatchProducer
 
+_AHEAD = 60_000  # ms; what is stamped later than this from now is stamped so: brokers refuse more than an hour
 _PAUSE = 8  # bodies that are handed over before others may run
 _log = logging.getLogger("streamproc.deadletters")
 
@@ -56,6 +61,11 @@ class Lane:
             self._empty.set_result(None)
 
 
+def _latest() -> int:
+    """The latest timestamp that a result may have, whatever its event's was."""
+    return int(time.time() * 1000) + _AHEAD
+
+
 class KafkaOutlet:
     """The outlet of one agent or aggregation.
 
@@ -66,6 +76,7 @@ class KafkaOutlet:
         producer: of single records, shared by all outlets of a worker.
         failed: called with what must stop the worker: a result that Kafka refused for good.
         batches: of what comes as columns, shared too. None: that goes to ``producer``, row by row.
+        limits: by topic name, how many bytes a record batch may have.
     """
 
     def __init__(
@@ -77,11 +88,13 @@ class KafkaOutlet:
         metrics: WorkerMetrics,
         failed: Callable[[Exception], None],
         batches: BatchProducer | None = None,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
         self.block: Block | None = None  # in work; None between blocks, when only the clock moves
         self._app, self._stage = app, stage
         self._codecs, self._producer, self._metrics, self._failed = codecs, producer, metrics, failed
         self._batches = batches
+        self._limits = limits or {}
         self._writers: dict[str, RecordWriter] = {}
         self._lanes: dict[str, Lane] = {}
         self._delivered: dict[str, Counter] = {}
@@ -97,11 +110,16 @@ class KafkaOutlet:
 
         Raises:
             InvalidRecord: one does not fit its schema; nothing was sent.
+            OversizedRecord: one is larger than the topic takes; nothing was sent.
         """
         encode, key_of = self._codecs[topic.name].encode, topic.key_of
-        wires = [(key_of(record), encode(record)) for record in records]
-        for i, (key, value) in enumerate(wires):
-            await self._send(topic, key, value, timestamps[i], headers[i] if headers else ())
+        wires = [(key_of(record), encode(record), headers[i] if headers else ()) for i, record in enumerate(records)]
+        most = self._limit(topic)
+        for key, value, extra in wires:
+            if (size := record_size(key, value, extra)) > most:
+                raise OversizedRecord(topic.name, size, most)
+        for (key, value, extra), timestamp in zip(wires, timestamps, strict=True):
+            await self._send(topic, key, value, timestamp, extra)
 
     async def send_columns(
         self, topic: Topic, columns: Columns, timestamps: Longs, partitions: Longs | None = None
@@ -110,12 +128,13 @@ class KafkaOutlet:
 
         Raises:
             InvalidRecord: one does not fit its schema; nothing was sent.
+            OversizedRecord: one is larger than the topic takes; nothing was sent.
             BrokerError: Kafka refused an earlier batch for good.
         """
         if self._batches is None:
             await self.send(topic, records_of(columns, topic.record), timestamps.tolist())
             return
-        bodies = self._writer(topic).write(columns, timestamps, partitions)
+        bodies = self._writer(topic).write(columns, np.minimum(timestamps, _latest()), partitions)
         lane = self._lane(topic)
         await lane.turn(by_batches=True)
         for i, (partition, body) in enumerate(bodies, 1):
@@ -130,15 +149,17 @@ class KafkaOutlet:
             letter = msgspec.structs.replace(
                 letter, key=topic.key_of(record), value=self._codecs[topic.name].encode(record)
             )
+        sink = self._app.dead_letters
+        letter = cut(letter, self._limit(sink))
         self._metrics.dead_letters.labels(letter.stage, letter.reason).inc()
         where = f"{letter.topic}[{letter.partition}] {letter.offset}"
         _log.warning("put aside (%s, %s): %s, at %s", letter.stage, letter.reason, letter.error[:200], where)
-        sink = self._app.dead_letters
         await self._send(sink, None, self._codecs[sink.name].encode(letter), letter.time, ())
 
     async def _send(self, topic: Topic, key: bytes | None, value: bytes, timestamp: int, headers: Headers) -> None:
         await self._lane(topic).turn(by_batches=False)
         done = self._tied(topic, 1)
+        timestamp = min(timestamp, _latest())
         while True:
             try:
                 self._producer.send(topic.name, value, key=key, timestamp=timestamp, headers=headers, done=done)
@@ -148,8 +169,13 @@ class KafkaOutlet:
 
     def _writer(self, topic: Topic) -> RecordWriter:
         if topic.name not in self._writers:
-            self._writers[topic.name] = RecordWriter(self._codecs[topic.name], topic)
+            most = self._limit(topic)
+            limit = min(LIMIT, most - BATCH_OVERHEAD)
+            self._writers[topic.name] = RecordWriter(self._codecs[topic.name], topic, limit=limit, most=most)
         return self._writers[topic.name]
+
+    def _limit(self, topic: Topic) -> int:
+        return self._limits.get(topic.name, DEFAULT_MESSAGE_LIMIT)
 
     def _lane(self, topic: Topic) -> Lane:
         lane = self._lanes.get(topic.name)

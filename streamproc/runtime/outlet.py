@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from streamproc.columns import Columns, Longs
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.topic import Topic
@@ -14,8 +16,7 @@ from streamproc.errors import RecordError
 from streamproc.log.ports import Headers
 from streamproc.record import Record
 
-_TRACEBACK_LIMIT = 8000
-_VALUE_LIMIT = 500_000  # bytes: Kafka takes messages of a million by default
+_TEXT_LIMIT = 8000  # characters of an error, and of a traceback
 
 
 class Outlet(Protocol):
@@ -62,10 +63,7 @@ def letter_for(
     """The dead letter for a record and the error that it met; with the traceback, where it was user code's."""
     known = isinstance(error, RecordError)
     said = f"{error}" if known else f"{type(error).__name__}: {error}"
-    if value is not None and len(value) > _VALUE_LIMIT:
-        said += f" (of {len(value)} bytes the first {_VALUE_LIMIT} are kept)"
-        value = value[:_VALUE_LIMIT]
-    text = None if known else "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]
+    text = None if known else "".join(traceback.format_exception(error))[-_TEXT_LIMIT:]
     return DeadLetter(
         time=int(time.time() * 1000),
         app=app,
@@ -79,3 +77,17 @@ def letter_for(
         key=key,
         value=value,
     )
+
+
+def cut(letter: DeadLetter, most: int) -> DeadLetter:
+    """The letter in about ``most`` bytes: a tenth of them for its key, a half for its value.
+    Its error says what was cut.
+    """
+    texts = min(_TEXT_LIMIT, most // 25)  # characters, of up to four bytes
+    said, text = letter.error[:texts], letter.traceback
+    kept: dict[str, bytes] = {}
+    for name, part, room in (("key", letter.key, most // 10), ("value", letter.value, most // 2)):
+        if part is not None and len(part) > room:
+            said += f" (of the {name}'s {len(part)} bytes the first {room} are kept)"
+            kept[name] = part[:room]
+    return msgspec.structs.replace(letter, error=said, traceback=text and text[-texts:], **kept)

@@ -21,6 +21,8 @@ from streamproc.runtime.outlet import letter_for
 from streamproc.runtime.tasks import AggregationTask, Clock, Task, task_for
 from streamproc.runtime.transport.block import Block
 
+_LETTERS = 50  # dead letters that are sent before others may run
+
 
 class TopicReader:
     """Decodes a topic's blocks, once for all that read it. Records that cannot be decoded become dead letters, once."""
@@ -37,7 +39,9 @@ class TopicReader:
         if decoded is None:
             decoded = block.shared[self] = self._decode(block)
             assert isinstance(decoded, Decoded)
-            for bad in decoded.bad:
+            for number, bad in enumerate(decoded.bad):
+                if number % _LETTERS == 0:
+                    await asyncio.sleep(0)
                 raw = bad.record
                 letter = letter_for(
                     bad.error,
@@ -50,6 +54,7 @@ class TopicReader:
                     value=raw.value,
                 )
                 await outlet.dead_letter(letter)
+            decoded.bad.clear()
         assert isinstance(decoded, Decoded)
         return decoded.batches
 

@@ -14,6 +14,7 @@ from streamproc.columns import Columns, Longs, Rows
 from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
 from streamproc.errors import RecordError
+from streamproc.log.ports import Headers
 from streamproc.process.results import Closed
 from streamproc.process.windowing import WindowTask
 from streamproc.runtime.agent_task import AgentTask
@@ -52,8 +53,7 @@ class AggregationTask:
             late = batch.take(closed.late.rows)
             self.late_events += len(late)
             counts = zip(closed.late.missed.tolist(), closed.late.of.tolist(), strict=True)
-            headers = [(("missed", str(missed).encode()), ("of", str(of).encode())) for missed, of in counts]
-            await self._outlet.send(self.definition.late, late.records(), late.timestamps.tolist(), headers)
+            await self._send_late(late, [(("missed", b"%d" % missed), ("of", b"%d" % of)) for missed, of in counts])
         await self._send(closed, batch.timestamps[closed.causes])
 
     async def advance(self) -> None:
@@ -64,6 +64,21 @@ class AggregationTask:
 
     async def stop(self) -> None:
         """Nothing runs between batches."""
+
+    async def _send_late(self, late: Batch, headers: list[Headers]) -> None:
+        """Sends late events as they came; one that is too large for its topic, with its headers, goes aside."""
+        records, timestamps = late.records(), late.timestamps.tolist()
+        try:
+            await self._outlet.send(self.definition.late, records, timestamps, headers)
+            return
+        except RecordError as error:
+            if len(late) == 1:
+                at = {"topic": late.topic, "partition": late.partition, "offset": int(late.offsets[0])}
+                letter = letter_for(error, app=self.definition.sink.app.name, stage=self.definition.name, **at)  # type: ignore[arg-type]
+                await self._outlet.dead_letter(letter, records[0])
+                return
+        for row in range(len(late)):
+            await self._send_late(late.slice(row, row + 1), headers[row : row + 1])
 
     async def _send(self, closed: Closed, timestamps: Longs) -> None:
         if len(closed.results):

@@ -18,6 +18,7 @@ from streamproc.avro.ports import Registry
 from streamproc.define.app import App
 from streamproc.define.topic import Topic
 from streamproc.errors import StreamprocError
+from streamproc.log.batch_builder import BATCH_OVERHEAD
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.kafka_producer import KafkaProducer
 from streamproc.runtime import faust_app
@@ -27,7 +28,7 @@ from streamproc.runtime.quiet import calm_libraries
 from streamproc.runtime.runner import Runner, TopicReader
 from streamproc.runtime.tasks import needed_columns
 from streamproc.runtime.topics import topic_specs
-from streamproc.runtime.transport.producer import BatchProducer
+from streamproc.runtime.transport.producer import JOIN, BatchProducer
 from streamproc.settings import KafkaSettings
 
 _TICK = 0.2  # seconds between looks at idle partitions and gauges
@@ -83,6 +84,7 @@ class Worker:
         self._has_partitions = asyncio.Event()
         self._runners: dict[str, Runner] = {}
         self._faust: Any = None
+        self._limits: dict[str, int] = {}  # by topic, how many bytes a batch may have
         self._producer: KafkaProducer | None = None
         self._batches: BatchProducer | None = None  # of results that come as columns
         self._ticker: asyncio.Task[None] | None = None
@@ -97,12 +99,12 @@ class Worker:
         admin = KafkaAdmin(self.kafka)
         try:
             await admin.ensure(topic_specs(self.app, self.replication))
+            self._limits = await admin.message_limits(list(self.app.topics))
         finally:
             await admin.close()
         await _prepare_kernels()
         codecs = {t.name: await asyncio.to_thread(Codec.of, t, self.registry) for t in self.app.topics.values()}
-        self._producer = KafkaProducer(self.kafka, delivery_timeout=_FOR_EVER, close_timeout=_FLUSH_WITHIN)
-        self._batches = BatchProducer(self.kafka, close_timeout=_FLUSH_WITHIN)
+        self._producer, self._batches = self._make_producers()
         await self._batches.start()
         self._runners = self._make_runners(codecs)
         self._faust = faust_app.build(
@@ -198,9 +200,23 @@ class Worker:
         assert self._producer is not None
         runners = {}
         for name, definition in self.app.agents.items():
-            outlet = KafkaOutlet(self.app, name, codecs, self._producer, self.metrics, self.fail, self._batches)
+            outlet = KafkaOutlet(
+                self.app, name, codecs, self._producer, self.metrics, self.fail, self._batches, self._limits
+            )
             runners[name] = Runner(definition, readers[definition.source], outlet, self.metrics, now_ms)
         return runners
+
+    def _make_producers(self) -> tuple[KafkaProducer, BatchProducer]:
+        """Both send what every topic takes: one record as large as the largest allows, batches for the smallest."""
+        room = min(self._limits.values()) - BATCH_OVERHEAD
+        single = KafkaProducer(
+            self.kafka,
+            delivery_timeout=_FOR_EVER,
+            close_timeout=_FLUSH_WITHIN,
+            max_message_bytes=max(max(self._limits.values()), 1_000_000),
+            batch_bytes=min(room, 1_000_000),
+        )
+        return single, BatchProducer(self.kafka, close_timeout=_FLUSH_WITHIN, join_bytes=min(room, JOIN))
 
     def _sources(self) -> set[Topic]:
         return {definition.source for definition in self.app.agents.values()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -16,7 +18,7 @@ from streamproc.avro.codec import Codec
 from streamproc.avro.memory_registry import MemoryRegistry
 from streamproc.columns import Columns
 from streamproc.define.deadletter import DeadLetter
-from streamproc.errors import BrokerError, InvalidRecord
+from streamproc.errors import BrokerError, InvalidRecord, OversizedRecord, RecordError
 from streamproc.log.batch_builder import Body, build
 from streamproc.log.partition import partition_of
 from streamproc.log.ports import Delivery
@@ -34,9 +36,13 @@ class Log:
         self.sent: list[tuple[str, int, list[bytes | None]]] = []  # how, how many, their keys
         self.bodies: list[tuple[str, int, Body]] = []
         self.dones: list[Callable[[Delivery], None]] = []
+        self.values: list[bytes] = []
+        self.stamps: list[int] = []
 
-    def send(self, topic: str, value: bytes, *, key: bytes | None, done: Any, **_: Any) -> None:
+    def send(self, topic: str, value: bytes, *, key: bytes | None, done: Any, timestamp: int, **_: Any) -> None:
         self.sent.append(("record", 1, [key]))
+        self.values.append(value)
+        self.stamps.append(timestamp)
         self.dones.append(done)
 
     def settle(self, error: Exception | None = None) -> None:
@@ -67,7 +73,8 @@ class Kit:
         self.log, self.failures, self.finished = Log(), [], []
         batches: Any = Batches(self.log)
         log: Any = self.log
-        self.outlet = KafkaOutlet(app, "a", self.codecs, log, self.metrics, self.failures.append, batches)
+        limits = {"pongs": 1000, app.dead_letters.name: 20_000}
+        self.outlet = KafkaOutlet(app, "a", self.codecs, log, self.metrics, self.failures.append, batches, limits)
 
     def block(self) -> Block:
         self.outlet.block = Block("pings", 0, Fetched(0, (), 1), 1, lambda: self.finished.append(1))
@@ -194,3 +201,56 @@ async def test_others_run_while_much_is_handed_over():
     task.cancel()
     assert len(kit.log.sent) == 100
     assert ran >= 10
+
+
+async def test_a_record_that_its_topic_does_not_take_is_refused_before_anything_is_sent():
+    kit = Kit()
+    with pytest.raises(OversizedRecord, match=r"about 1,\d\d\d bytes for pongs, which takes 1,000"):
+        await kit.outlet.send(kit.pongs, [Pong("a", 1), Pong("b", 2, "x" * 900)], [0, 0])
+    assert kit.log.sent == []
+    await kit.outlet.send(kit.pongs, [Pong("b", 2, "x" * 800)], [0])
+    with pytest.raises(OversizedRecord):
+        await kit.outlet.send(kit.pongs, [Pong("b", 2, "x" * 800)], [0], [[("name", b"h" * 100)]])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+async def test_rows_that_their_topic_does_not_take_are_named(compiled):
+    kit = Kit()
+    kit.outlet._writer(kit.pongs)._use_kernels = compiled
+    notes = ["x" * size for size in (0, 900, 700, 2000, 0)]
+    frame = pl.DataFrame({"key": list("abcde"), "n": range(5), "note": notes})
+    with pytest.raises(RecordError) as caught:
+        await kit.outlet.send_columns(kit.pongs, Columns.of(frame), np.zeros(5, np.int64))
+    assert (caught.value.reason, caught.value.rows.tolist()) == ("too_large", [1, 3])
+    assert kit.log.sent == []
+    await kit.outlet.send_columns(kit.pongs, Columns.of(frame[[0, 2, 4]]), np.zeros(3, np.int64))
+    assert all(len(build(body, codec="none")) <= 1000 for _, _, body in kit.log.bodies)
+
+
+async def test_no_result_is_stamped_far_ahead_of_the_clock():
+    """Brokers refuse what is stamped more than an hour ahead, and the worker could do nothing about it."""
+    kit = Kit()
+    now = int(time.time() * 1000)
+    await kit.outlet.send(kit.pongs, [Pong("a", 1), Pong("a", 2)], [now - 5, now + 10_000_000])
+    assert kit.log.stamps[0] == now - 5
+    assert now < kit.log.stamps[1] <= int(time.time() * 1000) + 60_000
+    kit.log.settle()
+    frame = pl.DataFrame({"key": ["a"], "n": [1], "note": [""]})
+    await kit.outlet.send_columns(kit.pongs, Columns.of(frame), np.array([now + 10_000_000]))
+    (_, _, body) = kit.log.bodies[-1]
+    assert body.max_timestamp <= int(time.time() * 1000) + 60_000
+
+
+async def test_a_letter_always_fits():
+    kit = Kit()
+    letter = DeadLetter(1, "test", "a", "agent_error", "e" * 100_000, "t" * 100_000, "pings", 0, 7)
+    await kit.outlet.dead_letter(msgspec.structs.replace(letter, key=b"k" * 1_000_000, value=b"v" * 1_000_000))
+    await kit.outlet.dead_letter(letter, Ping("k" * 1_000_000, 1))
+    await kit.outlet.dead_letter(msgspec.structs.replace(letter, error="short", traceback=None, value=b"v" * 9000))
+    assert all(len(value) < 20_000 for value in kit.log.values)
+    first, second, whole = (kit.codecs["test-dead-letters"].decode(value) for value in kit.log.values)
+    assert first.error.endswith(
+        "(of the key's 1000000 bytes the first 2000 are kept) (of the value's 1000000 bytes the first 10000 are kept)"
+    )
+    assert (first.key, first.value, second.key) == (b"k" * 2000, b"v" * 10_000, b"k" * 2000)
+    assert (whole.error, whole.value) == ("short", b"v" * 9000)

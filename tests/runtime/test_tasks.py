@@ -11,7 +11,7 @@ from streamproc import App, Record, count, maximum, total, tumbling
 from streamproc.avro.writer import Misfits
 from streamproc.batch import Batch
 from streamproc.define.aggregation import Aggregation
-from streamproc.errors import InvalidRecord
+from streamproc.errors import InvalidRecord, OversizedRecord
 from streamproc.log.partition import partition_of
 from streamproc.log.ports import Headers
 from streamproc.runtime.agent_task import AgentTask
@@ -86,6 +86,22 @@ async def test_late_events_go_out_as_they_came_and_say_how_late():
     assert outlet.sends[0] == ("sums-late", [Beat("k", 10, 3), Beat("k", 20, 5)], [5002, 5004])
     assert outlet.headers == [(("missed", b"1"), ("of", b"1"))] * 2
     assert task.late_events == 2
+
+
+async def test_a_late_event_that_is_too_large_is_put_aside_alone():
+    class Small(Outlet):
+        async def send(self, topic: Any, records: Any, *rest: Any) -> None:
+            if any(record.n == 3 for record in records if isinstance(record, Beat)):
+                raise OversizedRecord(topic.name, 2000, 1000)
+            await super().send(topic, records, *rest)
+
+    outlet = Small()
+    task = AggregationTask(aggregation(), outlet, lambda: 0)
+    await task.take(beats((0, 1), (3000, 2), (10, 3), (3001, 4), (20, 5)))
+    assert outlet.records("sums-late") == [Beat("k", 20, 5)]
+    ((letter, record),) = outlet.letters
+    assert (letter.stage, letter.reason, letter.topic, letter.offset) == ("sums", "too_large", "beats", 2)
+    assert record == Beat("k", 10, 3)
 
 
 async def test_late_events_of_a_batch_with_the_needed_columns_only_are_whole():

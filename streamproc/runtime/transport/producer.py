@@ -25,7 +25,7 @@ from streamproc.settings import KafkaSettings
 
 Done = Callable[[Delivery], None]
 
-_JOIN = 64 << 10  # bytes up to which bodies are joined: of larger ones each is worth a request
+JOIN = 64 << 10  # bytes up to which bodies are joined: of larger ones each is worth a request
 _SLOW = 10.0  # seconds without an answer from which on it is a problem
 _LAST_SEQUENCE = (1 << 31) - 1
 _log = logging.getLogger("streamproc.worker")
@@ -45,10 +45,11 @@ class Parcel:
 
     Args:
         codec: Kafka's name of the compression.
+        most: bytes up to which bodies are joined.
     """
 
-    def __init__(self, codec: str, *, transactional: bool) -> None:
-        self._codec, self._transactional = codec, transactional
+    def __init__(self, codec: str, *, transactional: bool, most: int = JOIN) -> None:
+        self._codec, self._transactional, self._most = codec, transactional, most
         self._bodies: list[Body] = []
         self.dones: list[tuple[int, Done | None]] = []  # of each body: its first record's place, and whom to tell
         self.bytes = 0
@@ -59,7 +60,7 @@ class Parcel:
 
     def add(self, body: Body, done: Done | None) -> bool:
         """False when it takes no more."""
-        if self._closed or (self._bodies and self.bytes + len(body.data) > _JOIN):
+        if self._closed or (self._bodies and self.bytes + len(body.data) > self._most):
             return False
         self.dones.append((self._count, done))
         self._bodies.append(body)
@@ -112,6 +113,7 @@ class BatchProducer:
         compression: Kafka's name of the codec.
         max_bytes: how much undelivered data it holds, uncompressed; one body may be more. Also the most that one
             request can hold, which brokers bound by 100 MiB.
+        join_bytes: up to which small bodies that wait become one batch.
         close_timeout: seconds that :meth:`close` waits before it refuses what is left.
     """
 
@@ -122,12 +124,13 @@ class BatchProducer:
         transactional_id: str | None = None,
         compression: str = "lz4",
         max_bytes: int = 32 << 20,
+        join_bytes: int = JOIN,
         close_timeout: float = 10.0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._bootstrap, self._compression = settings.bootstrap, compression
         self._transactional = transactional_id is not None
-        self._max_bytes, self._close_timeout = max_bytes, close_timeout
+        self._max_bytes, self._join_bytes, self._close_timeout = max_bytes, join_bytes, close_timeout
         self._bytes = 0
         self._outstanding: dict[Any, float] = {}  # aiokafka's batches, oldest first, and since when
         self._waiters: list[asyncio.Future[None]] = []
@@ -193,7 +196,7 @@ class BatchProducer:
         waiting = self._accumulator._batches.get(tp)
         parcel = waiting[-1]._builder if waiting else None
         if parcel is None or not parcel.add(body, done):
-            parcel = Parcel(self._compression, transactional=self._transactional)
+            parcel = Parcel(self._compression, transactional=self._transactional, most=self._join_bytes)
             parcel.add(body, done)
             batch = self._accumulator._append_batch(parcel, tp)
             self._outstanding[batch] = self._loop.time()
