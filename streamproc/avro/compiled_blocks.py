@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamproc.compiled.records import Found
     from streamproc.compiled.values import Values
 
-_TOGETHER = 1 << 25  # bytes of bodies that are decoded as one block
+_TOGETHER = 32 << 20  # bytes of bodies that are decoded as one block
 _PROGRAMS = 256  # schemas whose programs are kept
 _LONGEST = 100_000  # rows of a program
 _NONE = np.empty(0, np.int64)

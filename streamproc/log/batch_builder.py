@@ -17,7 +17,7 @@ from streamproc import compiled
 from streamproc.log.batches import HEADER, OVERHEAD, varint
 from streamproc.log.ports import Headers
 
-LIMIT: Final = 512 << 10  # bytes of a body: a batch fits a broker's limit (1 MiB) even if it does not get smaller
+LIMIT: Final = 960 << 10  # bytes of a body: a batch fits a broker's limit (1 MiB) even if it does not get smaller
 BATCH_OVERHEAD: Final = 100  # bytes, at least, that a batch takes beside its records
 _RECORD_OVERHEAD = 40  # bytes, at most, that a record takes beside its key, value and headers
 _TRANSACTIONAL = 0x10

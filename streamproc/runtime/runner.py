@@ -84,11 +84,13 @@ class TopicReader:
         are).
         """
 
+        fetched, partition = block.fetched, block.partition  # not the block: it holds the batches that hold this
+
         def whole(offsets: Longs, timestamps: Longs) -> Batch:
-            again = self._whole.decode(block.partition, block.fetched.parts, block.fetched.first_offset).batches
+            again = self._whole.decode(partition, fetched.parts, fetched.first_offset).batches
             records = {int(o): r for batch in again for o, r in zip(batch.offsets, batch.records(), strict=True)}
             rows = [records[int(offset)] for offset in offsets]
-            return Batch(block.topic, block.partition, again[0].record, offsets, timestamps, records=rows)
+            return Batch(self.topic, partition, again[0].record, offsets, timestamps, records=rows)
 
         for batch in decoded.batches:
             batch.lend(partial(whole, batch.offsets, batch.timestamps))
@@ -141,7 +143,7 @@ class Runner:
             self._metrics.latency.labels(name).observe(max(0.0, (self._clock() - int(fresh.timestamps[-1])) / 1000))
         self._metrics.processing.labels(name).observe(time.perf_counter() - began)
         self._outlet.block = None
-        block.release()
+        block.leave()
 
     def idle_for(self, partition: int, ms: int) -> None:
         """A partition had nothing to give for so long. Windows see only this time pass, not that in which the worker

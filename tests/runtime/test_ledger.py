@@ -102,3 +102,17 @@ def test_a_block_that_nobody_wants_is_finished_at_once() -> None:
 
 def test_a_block_says_what_it_is() -> None:
     assert repr(block(1, [])) == "Block(t[0] 0..9)"
+
+
+def test_what_readers_share_goes_with_the_last_of_them() -> None:
+    finished: list[str] = []
+    one = block(2, finished)
+    one.shared["columns"] = [1]
+    one.hold()  # a result is under way
+    one.leave()
+    assert one.shared
+    one.leave()
+    assert not one.shared
+    assert finished == []
+    one.release()
+    assert finished == ["finished"]

@@ -27,24 +27,31 @@ class Block:
     committed.
     """
 
-    __slots__ = ("_finished", "_holders", "entry", "fetched", "partition", "shared", "topic")
+    __slots__ = ("_finished", "_holders", "_readers", "entry", "fetched", "partition", "shared", "topic")
 
     def __init__(
-        self, topic: str, partition: int, fetched: Fetched, holders: int, finished: Callable[[], None]
+        self, topic: str, partition: int, fetched: Fetched, readers: int, finished: Callable[[], None]
     ) -> None:
         self.topic = topic
         self.partition = partition
         self.fetched = fetched
         self.entry: Entry | None = None  # its place in the ledger
         self.shared: dict[object, object] = {}  # what its readers share, such as its decoded columns
-        self._holders = holders
+        self._readers = self._holders = readers
         self._finished = finished
-        if not holders:
+        if not readers:
             finished()
 
     def hold(self) -> None:
         """One more must let go before the block is finished. Only while somebody still holds it."""
         self._holders += 1
+
+    def leave(self) -> None:
+        """One reader is done with it. With the last one goes what they shared, though results may be under way."""
+        self._readers -= 1
+        if self._readers == 0:
+            self.shared.clear()
+        self.release()
 
     def release(self) -> None:
         """One holder is done."""
