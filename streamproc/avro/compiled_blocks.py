@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamproc.compiled.records import Found
     from streamproc.compiled.values import Values
 
-_TOGETHER = 32 << 20  # bytes of bodies that are decoded as one block
+_TOGETHER = 2 << 20  # bytes of bodies, about, that are decoded as one block: what comes of it stays in the cache
 _PROGRAMS = 256  # schemas whose programs are kept
 _LONGEST = 100_000  # rows of a program
 _NONE = np.empty(0, np.int64)

@@ -97,16 +97,22 @@ class Plain:
         sizes = [*self._sizes, self.key[1]] if self.rows else []
         return sum(int(column.max()) for column in sizes if len(column))
 
-    def tables(self) -> tuple[NDArray[np.uint8], tuple[Longs, Longs, Longs, NDArray[np.uint8]]]:
-        """The buffer of all texts; ops, words, sizes, and what is not null."""
+    def data(self) -> NDArray[np.uint8]:
+        """The buffer of all texts."""
         none = [np.empty(0, np.uint8)]
         data = self._buffers[0] if len(self._buffers) == 1 else np.concatenate(self._buffers or none)
-        ops = np.array(self._ops, np.int64).reshape(len(self._ops), 4)
-        return np.ascontiguousarray(data), (
-            ops,
-            _matrix(self._words, self.rows, np.int64),
-            _matrix(self._sizes, self.rows, np.int64),
-            _matrix(self._valid, self.rows, np.uint8),
+        return np.ascontiguousarray(data)
+
+    def ops(self) -> Longs:
+        """How each field is written."""
+        return np.array(self._ops, np.int64).reshape(len(self._ops), 4)
+
+    def tables(self, rows: slice) -> tuple[Longs, Longs, NDArray[np.uint8]]:
+        """Words, sizes, and what is not null, of some rows."""
+        return (
+            _matrix([column[rows] for column in self._words], rows, np.int64),
+            _matrix([column[rows] for column in self._sizes], rows, np.int64),
+            _matrix([column[rows] for column in self._valid], rows, np.uint8),
         )
 
     def _place(self, texts: Texts) -> tuple[Longs, Longs]:
@@ -141,8 +147,8 @@ def plain_fields(codec: Codec) -> list[Field] | None:
     return fields
 
 
-def _matrix(columns: list[Any], rows: int, dtype: Any) -> NDArray[Any]:
-    return np.stack(columns) if columns else np.empty((0, rows), dtype)
+def _matrix(columns: list[Any], rows: slice, dtype: Any) -> NDArray[Any]:
+    return np.stack(columns) if columns else np.empty((0, rows.stop - rows.start), dtype)
 
 
 def _texts(column: Column, *, binary: bool) -> Texts | None:

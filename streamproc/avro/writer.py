@@ -171,18 +171,18 @@ class RecordWriter:
     def _write_plain(self, plain: Plain, timestamps: Longs, partitions: Longs | None) -> Iterator[tuple[int, Body]]:
         from streamproc.compiled import writer as kernels
 
-        data, tables = plain.tables()
+        data, ops = plain.data(), plain.ops()
         starts, sizes = plain.key
         if partitions is None:
             partitions = kernels.partitions_of(data, starts, sizes, self._topic.partitions)
         partitions = self._spread(partitions)
         for start in range(0, plain.rows, _CHUNK):
-            parts = list(_by_partition(partitions[start : start + _CHUNK]))
-            order = np.concatenate([rows for _, rows in parts]) + start
+            some = slice(start, min(start + _CHUNK, plain.rows))
+            parts = list(_by_partition(partitions[some]))
+            order = np.concatenate([rows for _, rows in parts])
             ends = np.cumsum([len(rows) for _, rows in parts])
-            out, batches = kernels.write(
-                *tables, data, starts, sizes, timestamps, self._frame, order, ends, self._limit
-            )
+            columns = (*plain.tables(some), data, starts[some], sizes[some], timestamps[some])
+            out, batches = kernels.write(ops, *columns, self._frame, order, ends, self._limit)
             for part, begin, end, count, first, highest in batches.tolist():
                 yield parts[part][0], Body(out[begin:end].tobytes(), count, first, highest)
 

@@ -9,6 +9,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
+from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.app import App
 from streamproc.runtime.runner import Runner
@@ -78,7 +79,8 @@ def _add_agent(
     faust_app: faust.App, name: str, runner: Runner, order: int, failed: Callable[[Exception], None]
 ) -> None:
     source = runner.definition.source
-    topic = faust_app.topic(source.name, schema=BlockSchema(order=order), partitions=source.partitions)
+    schema = BlockSchema(order=order, paced=isinstance(runner.definition, Agent))
+    topic = faust_app.topic(source.name, schema=schema, partitions=source.partitions)
 
     async def run(stream: Any) -> None:
         # Blocks are acknowledged when Kafka has their results, not when the next one is asked for.

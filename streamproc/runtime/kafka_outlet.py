@@ -30,7 +30,7 @@ from streamproc.runtime.transport.block import Block
 from streamproc.runtime.transport.producer import BatchProducer
 
 _AHEAD = 60_000  # ms; what is stamped later than this from now is stamped so: brokers refuse more than an hour
-_PAUSE = 8  # bodies that are handed over before others may run
+_PAUSE = 1  # bodies that are handed over before others may run
 _log = logging.getLogger("streamproc.deadletters")
 
 

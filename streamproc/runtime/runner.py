@@ -19,7 +19,7 @@ from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.outlet import letter_for
 from streamproc.runtime.tasks import AggregationTask, Clock, Task, task_for
-from streamproc.runtime.transport.block import Block
+from streamproc.runtime.transport.block import Block, Fetched
 
 _LETTERS = 50  # dead letters that are sent before others may run
 
@@ -34,7 +34,7 @@ class TopicReader:
         self._app_metrics = metrics
 
     async def read(self, block: Block, outlet: KafkaOutlet, app: str) -> list[Batch]:
-        """The block's good rows."""
+        """The block's good rows. Of a fetch that comes in pieces all is decoded with the first."""
         decoded = block.shared.get(self)
         if decoded is None:
             decoded = block.shared[self] = self._decode(block)
@@ -56,12 +56,15 @@ class TopicReader:
                 await outlet.dead_letter(letter)
             decoded.bad.clear()
         assert isinstance(decoded, Decoded)
-        return decoded.batches
+        fetched = block.fetched
+        if not fetched.is_piece:
+            return decoded.batches
+        return [part for batch in decoded.batches if len(part := _between(batch, fetched))]
 
     def _decode(self, block: Block) -> Decoded:
         began = time.perf_counter()
         fetched = block.fetched
-        decoded = self._decoder.decode(block.partition, fetched.parts, fetched.first_offset)
+        decoded = self._decoder.decode(block.partition, fetched.parts, fetched.begin)
         if self._whole is not self._decoder:
             self._lend_all_columns(block, decoded)
         metrics, topic = self._app_metrics, block.topic
@@ -87,7 +90,7 @@ class TopicReader:
         fetched, partition = block.fetched, block.partition  # not the block: it holds the batches that hold this
 
         def whole(offsets: Longs, timestamps: Longs) -> Batch:
-            again = self._whole.decode(partition, fetched.parts, fetched.first_offset).batches
+            again = self._whole.decode(partition, fetched.parts, fetched.begin).batches
             records = {int(o): r for batch in again for o, r in zip(batch.offsets, batch.records(), strict=True)}
             rows = [records[int(offset)] for offset in offsets]
             return Batch(self.topic, partition, again[0].record, offsets, timestamps, records=rows)
@@ -143,7 +146,7 @@ class Runner:
             self._metrics.latency.labels(name).observe(max(0.0, (self._clock() - int(fresh.timestamps[-1])) / 1000))
         self._metrics.processing.labels(name).observe(time.perf_counter() - began)
         self._outlet.block = None
-        block.leave()
+        block.leave(time.perf_counter() - began)
 
     def idle_for(self, partition: int, ms: int) -> None:
         """A partition had nothing to give for so long. Windows see only this time pass, not that in which the worker
@@ -202,6 +205,12 @@ class Runner:
     def _clear_gauges(self, partition: int) -> None:
         for gauge in (self._metrics.watermark, self._metrics.open_panes, self._metrics.keys):
             _forget(gauge, self.definition.name, str(partition))
+
+
+def _between(batch: Batch, fetched: Fetched) -> Batch:
+    """The rows of a piece's offsets."""
+    first, end = batch.offsets.searchsorted([fetched.first_offset, fetched.next_offset]).tolist()
+    return batch.slice(first, end)
 
 
 def _forget(gauge: Any, *labels: str) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from streamproc.errors import UndecodableRecord
 from streamproc.log.batches import RawRecord, RecordBatch
 from streamproc.runtime.transport.block import Block, Fetched
 from streamproc.runtime.transport.ledger import Ledger
+from streamproc.runtime.transport.pace import Pace, pieces
 from streamproc.runtime.transport.rest import Rest
 from streamproc.runtime.transport.thread import ConsumerThread
 
@@ -35,9 +37,10 @@ _log = logging.getLogger("streamproc.transport")
 class BlockSchema(FaustSchema):  # type: ignore[misc]
     """Marks a Faust topic whose events are blocks: ``app.topic("readings", schema=BlockSchema())``."""
 
-    def __init__(self, *args: Any, order: int = 0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, order: int = 0, paced: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.order = order  # of several readers of a topic, those with the least get a block first
+        self.paced = paced  # whether nobody knows how long it takes for an event
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
         return None
@@ -66,7 +69,7 @@ class BlockScheduler:
                     if self._consumer.plain_readers(tp):
                         yield from ((tp, record) for record in records_of(item))
                     if self._consumer.block_readers(tp):
-                        yield tp, item
+                        yield from ((tp, piece) for piece in self._consumer.pieces(tp, item))
                 else:
                     yield tp, item
 
@@ -102,6 +105,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.scheduler = BlockScheduler(self)
         self._unacked_messages = Begun()
         self._plain_positions: dict[TP, int] = {}
+        self._paces: defaultdict[str, Pace] = defaultdict(Pace)  # by topic
 
     def on_buffer_full(self, tp: TP) -> None:
         # Faust would leave the partition out of its next fetches, and then miss for up to a second that there is room
@@ -111,9 +115,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             super().on_buffer_full(tp)
 
     def _new_consumer_thread(self) -> ConsumerThread:
-        thread = ConsumerThread(self, loop=self.loop, thread_loop=type(self.loop)(), beacon=self.beacon)
-        thread._close_thread_loop_on_stop = True  # the thread's own loop, of the same kind as the main one
-        return thread
+        # The thread's own loop, of the same kind as the main one; ``stop`` closes it.
+        return ConsumerThread(self, loop=self.loop, thread_loop=type(self.loop)(), beacon=self.beacon)
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
         """Faust delivers each message so, beside an event that would call it off, and two more: four tasks. Most can be
@@ -152,6 +155,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def block_readers(self, tp: TP) -> int:
         return sum(map(wants_blocks, self.app.topics._tp_index.get(tp, ())))
+
+    def pieces(self, tp: TP, fetched: Fetched) -> Iterator[Fetched]:
+        """A fetch as its readers get it: whole, or as much at a time as they can do soon."""
+        if not self._is_paced(tp):
+            return iter((fetched,))
+        pace = self._paces[tp.topic]
+        return pieces(fetched, lambda: pace.rows)
+
+    def _is_paced(self, tp: TP) -> bool:
+        return any(wants_blocks(channel) and channel.schema.paced for channel in self.app.topics._tp_index.get(tp, ()))
 
     def plain_readers(self, tp: TP) -> int:
         return len(self.app.topics._tp_index.get(tp, ())) - self.block_readers(tp)
@@ -192,7 +205,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 self._unacked_messages.discard(message)
             notify(self._waiting_for_ack)
 
-        block = Block(tp.topic, tp.partition, fetched, self.block_readers(tp), finished)
+        paced = self._paces[tp.topic].took if self._is_paced(tp) else None
+        block = Block(tp.topic, tp.partition, fetched, self.block_readers(tp), finished, paced)
         block.entry = entry
         message = ConsumerMessage(
             tp.topic,

@@ -105,6 +105,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             _log.warning("Kafka did not take a commit within %g s; it will be tried again", _COMMIT)
             return False
 
+    async def stop(self) -> None:
+        """Stops, and closes the thread's loop. Here, in the thread that calls into that loop: where one thread closes a
+        uvloop while another one calls it, the process dies.
+        """
+        await super().stop()
+        if not self.thread_loop.is_running():
+            self.thread_loop.close()
+
     async def on_thread_stop(self) -> None:
         try:
             await super().on_thread_stop()
