@@ -9,7 +9,7 @@ python=${PYTHON:-python3}
     echo "setup: needs Python 3.11 or later as '$python'; name another with: make PYTHON=/path/to/python3.12 …" >&2
     exit 1
 }
-echo "setup: installing the locked dependencies into $venv (the first time downloads about 300 MB)"
+echo "setup: installing the locked dependencies into $venv (the first time downloads about 400 MB)"
 if command -v uv >/dev/null 2>&1; then
     [ -x "$venv/bin/python" ] || uv venv --quiet --seed --python "$python" "$venv"
     uv pip sync --python "$venv/bin/python" --require-hashes requirements.lock

@@ -49,7 +49,7 @@ async def test_a_backlog_is_committed_in_pieces_and_a_stop_waits_for_one_only(ka
     worker = Worker(app, kafka, registry)
     await worker.start()
     end = time.monotonic() + 60
-    while (left := (await admin.lag(name, [source.name]))[source.name]) in (0, EVENTS) and time.monotonic() < end:
+    while (left := (await admin.lag(name, [source.name]))[source.name]) in (0, EVENTS) and time.monotonic() < end:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     assert 0 < left < EVENTS  # some, and not all at the end
     await worker.stop()
