@@ -157,8 +157,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return sum(map(wants_blocks, self.app.topics._tp_index.get(tp, ())))
 
     def pieces(self, tp: TP, fetched: Fetched) -> Iterator[Fetched]:
-        """A fetch as its readers get it: whole, or as much at a time as they can do soon."""
-        if not self._is_paced(tp):
+        """A fetch as its readers get it: whole, or as much at a time as they can do soon. Whole where others want its
+        records: these come first, and Faust drops what lies behind an offset that it has seen.
+        """
+        if not self._is_paced(tp) or self.plain_readers(tp):
             return iter((fetched,))
         pace = self._paces[tp.topic]
         return pieces(fetched, lambda: pace.rows)
