@@ -53,7 +53,7 @@ class Topics:
 
     def make(self, name: str) -> str:
         """Creates a topic."""
-        config = {"max.message.bytes": str(16 << 20), "compression.type": "producer"}
+        config = {"max.message.bytes": str(16 << 20), "compression.type": "producer", "retention.ms": "-1"}
         self._admin(lambda admin: admin.ensure([TopicSpec(name, PARTITIONS, config=config)]))
         return name
 
