@@ -38,8 +38,9 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
+# A process a core, each with a Kafka of its own; a file's tests stay together, since they share what they start.
 test: setup ## All tests; ARGS go to pytest, for example ARGS="-m 'not e2e'".
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: setup ## The worker on all jobs, every result checked; ARGS="--short" for a quick look.
 	@$(BIN)/streamproc bench $(ARGS)

@@ -12,11 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamproc.batch import Batch
-    from streamproc.define.aggregates import count, maximum, mean, minimum, total
+    from streamproc.define.aggregates import (
+        correlation,
+        count,
+        covariance,
+        deviation,
+        distinct,
+        ewma,
+        first,
+        histogram,
+        last,
+        maximum,
+        mean,
+        minimum,
+        occurrences,
+        own,
+        quantile,
+        quantiles,
+        rate,
+        top_k,
+        total,
+        value_range,
+        variance,
+    )
     from streamproc.define.app import App
+    from streamproc.define.errors import retry
     from streamproc.define.table import Table
     from streamproc.define.topic import Channel, Topic
-    from streamproc.define.windows import hopping, tumbling
+    from streamproc.define.windows import counting, everything, hopping, session, sliding, tumbling, updates
     from streamproc.record import Record
     from streamproc.stream import Event, Stream
 
@@ -32,13 +55,35 @@ _HOMES = {
     "Stream": "stream",
     "Table": "define.table",
     "Topic": "define.topic",
+    "correlation": "define.aggregates",
     "count": "define.aggregates",
+    "counting": "define.windows",
+    "covariance": "define.aggregates",
+    "deviation": "define.aggregates",
+    "distinct": "define.aggregates",
+    "everything": "define.windows",
+    "ewma": "define.aggregates",
+    "first": "define.aggregates",
+    "histogram": "define.aggregates",
     "hopping": "define.windows",
+    "last": "define.aggregates",
     "maximum": "define.aggregates",
     "mean": "define.aggregates",
     "minimum": "define.aggregates",
+    "occurrences": "define.aggregates",
+    "own": "define.aggregates",
+    "quantile": "define.aggregates",
+    "quantiles": "define.aggregates",
+    "rate": "define.aggregates",
+    "retry": "define.errors",
+    "session": "define.windows",
+    "sliding": "define.windows",
+    "top_k": "define.aggregates",
     "total": "define.aggregates",
     "tumbling": "define.windows",
+    "updates": "define.windows",
+    "value_range": "define.aggregates",
+    "variance": "define.aggregates",
 }
 
 __all__ = [
@@ -51,13 +96,35 @@ __all__ = [
     "Table",
     "Topic",
     "__version__",
+    "correlation",
     "count",
+    "counting",
+    "covariance",
+    "deviation",
+    "distinct",
+    "everything",
+    "ewma",
+    "first",
+    "histogram",
     "hopping",
+    "last",
     "maximum",
     "mean",
     "minimum",
+    "occurrences",
+    "own",
+    "quantile",
+    "quantiles",
+    "rate",
+    "retry",
+    "session",
+    "sliding",
+    "top_k",
     "total",
     "tumbling",
+    "updates",
+    "value_range",
+    "variance",
 ]
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from types import UnionType
-from typing import Any, Union, cast, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from streamproc.columns import Column, Columns, Longs, Rows
+from streamproc.columns import Column, Columns, Longs, Rows, Texts
 from streamproc.errors import InvalidRecord
 from streamproc.record import Record
+
+_FEW = 32  # rows, below which it takes most of the time of making a Series to begin one
 
 
 class Batch:
@@ -92,18 +94,26 @@ class Batch:
         """One column as it lies. Of a batch of records only this one is made."""
         if self._columns is not None or self._records is None:
             return self.held()[name]
+        values, kind = self._field(name)
+        few = _few(values, kind) if len(values) <= _FEW else None
+        return few if few is not None else pl.Series(name, values, dtype=kind)
+
+    def _field(self, name: str) -> tuple[list[Any], Any]:
+        """Of a batch of records: a field's values and their polars type."""
+        assert self._records is not None
         types = column_types(self.record)
         if name not in types:
             raise pl.exceptions.ColumnNotFoundError(
                 f"{self.record.__name__} has no field {name!r}; it has {', '.join(types)}"
             )
-        return pl.Series(name, [getattr(record, name) for record in self._records], dtype=types[name])
+        return [getattr(record, name) for record in self._records], types[name]
 
     def __getitem__(self, column: str) -> pl.Series:
         """One column as a Series."""
         if self._columns is not None or self._records is None:
             return self.held().series(column)
-        return cast(pl.Series, self.column(column))
+        values, kind = self._field(column)
+        return pl.Series(column, values, dtype=kind)
 
     def where(self, mask: pl.Series | pl.Expr | NDArray[np.bool_]) -> Batch:
         """The rows where ``mask`` is true (null counts as false)."""
@@ -167,6 +177,16 @@ def column_types(record: type[Record]) -> dict[str, Any]:
         options = [kind for kind in (get_args(field.type) if union else (field.type,)) if kind is not type(None)]
         types[field.encode_name] = plain.get(options[0], pl.Object) if len(options) == 1 else pl.Object
     return types
+
+
+def _few(values: list[Any], kind: Any) -> Column | None:
+    """A few values as a column that is made sooner than a Series, where all are of one plain type."""
+    (found,) = types if len(types := set(map(type, values))) == 1 else (None,)
+    if kind == pl.Int64 and found is int:
+        return np.array(values, np.int64)
+    if kind == pl.Float64 and found is float:
+        return np.array(values, np.float64)
+    return Texts.of(values) if kind == pl.String and found is str else None
 
 
 def frame_of(records: Sequence[Record], record: type[Record]) -> pl.DataFrame:

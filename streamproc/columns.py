@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,13 @@ class Texts:
 
     def __init__(self, data: NDArray[np.uint8], starts: Longs, sizes: Longs, *, binary: bool = False) -> None:
         self.data, self.starts, self.sizes, self.binary = data, starts, sizes, binary
+
+    @classmethod
+    def of(cls, values: Sequence[str]) -> Texts:
+        """A few strings. Raises UnicodeEncodeError for one that is no valid Unicode."""
+        encoded = [value.encode() for value in values]
+        sizes = np.array([len(value) for value in encoded], np.int64)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), sizes.cumsum() - sizes, sizes)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -63,6 +70,13 @@ class Texts:
 
 
 Column = pl.Series | NDArray[Any] | Texts
+
+
+def values_in(column: Column) -> list[Any]:
+    """A column as Python values."""
+    if isinstance(column, Texts):
+        return column.values()
+    return column.tolist() if isinstance(column, np.ndarray) else column.to_list()
 
 
 class Columns:
@@ -114,10 +128,7 @@ class Columns:
 
     def values(self, name: str) -> list[Any]:
         """A column as Python values."""
-        column = self[name]
-        if isinstance(column, Texts):
-            return column.values()
-        return column.tolist() if isinstance(column, np.ndarray) else self.series(name).to_list()
+        return values_in(self[name])
 
     def frame(self) -> pl.DataFrame:
         """All columns as a frame."""

@@ -13,8 +13,10 @@
     │   ├── InvalidRecord        it does not fit its schema (names the field)
     │   ├── UndecodableRecord    its bytes are not what its framing says
     │   └── OversizedRecord      its topic does not take so many bytes
+    ├── StateError               kept state cannot be read, or is of another kind; it is never misread
     └── BrokerError
         ├── BrokerUnavailable    nobody answers at that address
+        ├── ProducerFenced       another one writes in its place
         ├── BrokerStartError     the embedded broker did not come up
         └── TopicError           a topic cannot be made, changed or found as asked
 
@@ -94,8 +96,13 @@ class OversizedRecord(RecordError):
 
     reason = "too_large"
 
-    def __init__(self, topic: str, size: int, most: int) -> None:
-        super().__init__(f"a record of about {size:,} bytes for {topic}, which takes {most:,} (its max.message.bytes)")
+    def __init__(self, topic: str, size: int, most: int, what: str = "") -> None:
+        said = f"a record{what and ' ' + what} of about {size:,} bytes"
+        super().__init__(f"{said} for {topic}, which takes {most:,} (its max.message.bytes)")
+
+
+class StateError(StreamprocError):
+    """State that was kept cannot be read back, or means something else than what would be read."""
 
 
 class BrokerError(StreamprocError):
@@ -106,6 +113,10 @@ class BrokerUnavailable(BrokerError):
     """Nobody answers at the broker's address."""
 
     exit_code = 3
+
+
+class ProducerFenced(BrokerError):
+    """Another producer has the same transactional id, and began later: this one cannot write any more."""
 
 
 class BrokerStartError(BrokerError):

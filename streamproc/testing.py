@@ -33,6 +33,7 @@ from streamproc.errors import DefinitionError
 from streamproc.log.partition import partition_of
 from streamproc.log.ports import Headers
 from streamproc.record import Record
+from streamproc.runtime.agent_task import AgentTask
 from streamproc.runtime.tasks import Task, task_for
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class TestDriver:
     """Runs a topology without a broker. Every record is encoded and decoded as it would be on its way through Kafka.
 
     Agents run in an event loop of its own, so that it works inside and outside of a running one. Plain Faust agents
-    (``app.faust``) are not run.
+    (``app.faust``) are not run. Retries come at once: their waits are skipped, and the clock stands still.
 
     Args:
         app: the topology.
@@ -207,7 +208,9 @@ class TestDriver:
             for reader in self.app.readers(topic):
                 at = (reader.name, batch.partition)
                 if at not in self._tasks:
-                    self._tasks[at] = task_for(reader, self, lambda: self.now)
+                    task = self._tasks[at] = task_for(reader, self, lambda: self.now)
+                    if isinstance(task, AgentTask):
+                        task.pause = _at_once
                 await self._tasks[at].take(batch)
 
     async def _advance(self) -> None:
@@ -225,6 +228,10 @@ class TestDriver:
             return partition_of(key, topic.partitions)
         self._spread += 1
         return self._spread % topic.partitions
+
+
+async def _at_once(_: float) -> None:
+    """In place of a retry's wait."""
 
 
 Part = tuple[Topic, int, list[Record], range]  # a batch to publish: its topic, partition, records and timestamps

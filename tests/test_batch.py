@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamproc import Batch, Record
 from streamproc.batch import column_types, frame_of, records_of
-from streamproc.columns import Columns
+from streamproc.columns import Columns, Texts, values_in
 from streamproc.errors import InvalidRecord
 
 
@@ -147,10 +147,24 @@ def test_one_column_of_records_is_made_alone():
     assert batch._columns is None
 
 
+@pytest.mark.parametrize("times", [1, 100])
+def test_a_column_as_it_lies_holds_what_its_series_does(times: int):
+    """Of few records it is no Series, where they are of one plain type."""
+    rows = [Mixed("ä", 7, 0.5, True, b"\xff", None, []), Mixed("", -(2**63), float("-inf"), False, b"", 3, [1])]
+    batch = Batch.of("t", 0, rows * times)
+    lying = {name: batch.column(name) for name in column_types(Mixed)}
+    series = {name: batch[name] for name in lying}
+    few = [type(lying[name]) for name in ("text", "n", "x")] == [Texts, np.ndarray, np.ndarray]
+    assert few == (times == 1)
+    for name, dtype in column_types(Mixed).items():
+        assert values_in(lying[name]) == series[name].to_list() == batch.frame[name].to_list()
+        assert series[name].dtype == dtype
+
+
 def test_numbers_of_the_other_kind():
     """JSON's 1 is a fine float; a record made by hand may hold it as an int."""
     batch = Batch.of("t", 0, [Mixed("a", 1, 2, True, b"", None, [])])
-    assert batch["x"].to_list() == batch.frame["x"].to_list() == [2.0]
+    assert batch["x"].to_list() == batch.frame["x"].to_list() == values_in(batch.column("x")) == [2.0]
 
 
 class TestLending:

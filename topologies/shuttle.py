@@ -63,7 +63,7 @@ bars = events.window(hopping("5s", "1s"), grace="1s", idle="1s").agg(
 )
 scores = app.channel("scores", Score, key="unit", time="ts", cause="event")
 spikes = app.channel("spikes", Reading, key="unit", time="ts", cause="id")
-models = app.table("hst", default=model)
+models = app.table("hst", default=model, volatile=True)
 
 
 @app.agent(events, sink=scores)

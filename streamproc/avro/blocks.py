@@ -6,7 +6,7 @@ reader whose result is proven right (:mod:`streamproc.avro.polars_blocks`), and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import polars as pl
@@ -76,13 +76,20 @@ class BlockDecoder:
     def decode(self, partition: int, parts: Sequence[Part], first_offset: int) -> Decoded:
         """All rows at or after ``first_offset``."""
         out = Decoded()
+        for _ in self.steps(out, partition, parts, first_offset):
+            pass
+        return out
+
+    def steps(self, out: Decoded, partition: int, parts: Sequence[Part], first_offset: int) -> Iterator[None]:
+        """As :meth:`decode`, into ``out``. Where records must be read one by one it stops now and then, so that others
+        may run.
+        """
         few = sum(part.count if isinstance(part, RecordBatch) else len(part) for part in parts) < self._few
         if self._way is None or few:
-            decode_rows(out, self.topic, self.codec, partition, parts, first_offset)
-            return out
+            yield from decode_rows(out, self.topic, self.codec, partition, parts, first_offset)
+            return
         for packed, group in groupby(parts, lambda part: isinstance(part, RecordBatch)):
             if packed:
-                self._way.decode(out, partition, list(group), first_offset)  # type: ignore[arg-type]
+                yield from self._way.steps(out, partition, list(group), first_offset)  # type: ignore[arg-type]
             else:
-                decode_rows(out, self.topic, self.codec, partition, list(group), first_offset)
-        return out
+                yield from decode_rows(out, self.topic, self.codec, partition, list(group), first_offset)

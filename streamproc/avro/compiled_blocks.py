@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from streamproc.avro.codec import Codec
-from streamproc.avro.decoded import Bad, Decoded, bad_batch
+from streamproc.avro.decoded import STEP, Bad, Decoded, bad_batch
 from streamproc.avro.layout import Layout, Slot
 from streamproc.avro.program import program_of
 from streamproc.batch import Batch
@@ -57,10 +57,10 @@ class CompiledBlocks:
         if self._programs[codec.schema_id] is None:
             raise ValueError("a schema that no program reads")
 
-    def decode(self, out: Decoded, partition: int, batches: Sequence[RecordBatch], first_offset: int) -> None:
+    def steps(self, out: Decoded, partition: int, batches: Sequence[RecordBatch], first_offset: int) -> Iterator[None]:
         """Adds the rows at or behind ``first_offset``."""
         for together, bodies in self._unpacked(out, batches):
-            _Block(self, out, partition, together, bodies, first_offset).decode()
+            yield from _Block(self, out, partition, together, bodies, first_offset).steps()
 
     def _unpacked(
         self, out: Decoded, batches: Sequence[RecordBatch]
@@ -151,13 +151,14 @@ class _Block:
         self._raw = bodies[0] if len(bodies) == 1 and not constants else b"".join([constants, *bodies])
         self._data = np.frombuffer(self._raw, np.uint8)
 
-    def decode(self) -> None:
+    def steps(self) -> Iterator[None]:
         found = self._found()
         bad: list[tuple[float, Bad]] = []  # by its row; a batch's fault lies between two
         rows: NDArray[np.int64] | slice = slice(None)
         values = self._blocks.values(self._data, found.values, found.sizes, self._layout.words, self._layout.flags)
         if self._blocks.read(values):
-            rows = self._odd(found, values, bad)
+            yield from self._odd(found, values, bad)
+            rows = np.flatnonzero(values.status == GOOD)
         bad += [
             (int(found.ends[body]) - 0.5, bad_batch(self._batches[body], _fault(self._batches[body])))
             for body in found.faulty.tolist()
@@ -197,12 +198,14 @@ class _Block:
             at += size
         return self._blocks.walk(self._data, heads, self._first)
 
-    def _odd(self, found: Found, values: Values, bad: list[tuple[float, Bad]]) -> NDArray[np.int64]:
-        """Leaves out the tombstones and reads the rest that no kernel read by rows. The rows that are good."""
+    def _odd(self, found: Found, values: Values, bad: list[tuple[float, Bad]]) -> Iterator[None]:
+        """Leaves out the tombstones and reads the rest that no kernel read by rows."""
         status = values.status
         self._out.tombstones += int(np.count_nonzero(status == TOMBSTONE))
         saved: dict[int, Any] = {}
-        for row in np.flatnonzero((status == BAD) | (status == OTHER)).tolist():
+        for number, row in enumerate(np.flatnonzero((status == BAD) | (status == OTHER)).tolist(), 1):
+            if number % STEP == 0:
+                yield
             at, size = int(found.values[row]), int(found.sizes[row])
             try:
                 saved[row] = self._blocks.codec.decode(bytes(self._raw[at : at + size]))
@@ -212,7 +215,6 @@ class _Block:
             self._save(values, saved)
             self._out.row_rows += len(saved)
             self._out.block_rows -= len(saved)
-        return np.flatnonzero(values.status == GOOD)
 
     def _save(self, values: Values, saved: dict[int, Any]) -> None:
         """Puts records that were read by rows into the columns."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from streamproc.avro.codec import Codec
 from streamproc.batch import Batch
 from streamproc.errors import UndecodableRecord
 from streamproc.log.batches import Part, RawRecord, RecordBatch
+
+#: Records that are read one by one before others may run: bad ones take up to 90 us each.
+STEP: Final = 500
 
 
 @dataclass(slots=True)
@@ -39,10 +43,14 @@ class Decoded:
 
 def decode_rows(
     out: Decoded, topic: str, codec: Codec, partition: int, parts: Sequence[Part], first_offset: int
-) -> None:
-    """One record at a time; the good ones of all these parts become one batch."""
+) -> Iterator[None]:
+    """One record at a time; the good ones of all these parts become one batch. Stops now and then, so that others may
+    run.
+    """
     records, offsets, stamps = [], [], []
-    for raw in _unpacked(out, parts):
+    for number, raw in enumerate(_unpacked(out, parts), 1):
+        if number % STEP == 0:
+            yield
         if raw.offset < first_offset:
             continue
         if raw.value is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -61,7 +61,7 @@ class PolarsBlocks:
         self._starts: dict[Shape, bytes] = {}
         self._proof = _Proof(FRAME.pack(0, codec.schema_id), [f["type"] for f in fields])
 
-    def decode(self, out: Decoded, partition: int, batches: Sequence[RecordBatch], first_offset: int) -> None:
+    def steps(self, out: Decoded, partition: int, batches: Sequence[RecordBatch], first_offset: int) -> Iterator[None]:
         """Adds the rows at or behind ``first_offset``. Record batches in a row that look alike are one block."""
         for shape, group in groupby(batches, _shape):
             alike = list(group)
@@ -69,7 +69,7 @@ class PolarsBlocks:
                 for batch in alike:
                     single = shape is not None and len(alike) > 1
                     if not (single and self._block(out, partition, [batch], shape or _USUAL, first_offset)):
-                        decode_rows(out, self.topic, self.codec, partition, [batch], first_offset)
+                        yield from decode_rows(out, self.topic, self.codec, partition, [batch], first_offset)
 
     def _block(self, out: Decoded, partition: int, batches: list[RecordBatch], shape: Shape, first_offset: int) -> bool:
         try:

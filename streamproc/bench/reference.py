@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from streamproc.define.aggregates import Aggregate
-from streamproc.define.windows import Window
+from streamproc.define.windows import AlignedWindow
 
 PARTITION = "_partition"
 ORDERS = ("panes", "events")  # of addition; where both are equal, it is as promised
@@ -27,7 +27,7 @@ class Asked(NamedTuple):
 
     key: str
     time: str
-    window: Window
+    window: AlignedWindow
     grace: int
     aggregates: dict[str, Aggregate]
 
@@ -83,7 +83,7 @@ _BITS = 42  # of an id: the number of the window or pane; what is above is the k
 _NUMBER = (1 << _BITS) - 1
 
 
-def _in_windows(codes: Longs, times: Longs, window: Window) -> tuple[Longs, Longs]:
+def _in_windows(codes: Longs, times: Longs, window: AlignedWindow) -> tuple[Longs, Longs]:
     """An id for each row and window that it is in, and the row. The same window's rows stay in the order of their
     times.
     """

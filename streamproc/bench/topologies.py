@@ -1,4 +1,6 @@
-"""The jobs as topologies, written as users would write them. Each round has names of its own."""
+"""The jobs as topologies, written as users would write them. Each round has names of its own. State is in memory, as
+that of the other engines is.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ EVERY = 0.1  # seconds between two counts of a symbol
 
 def windows(source: str, name: str) -> App:
     """Hopping windows of 60 s every 10 s per symbol: count, sum, greatest, mean. Only event time closes them."""
-    app = App(name)
+    app = App(name, flush=None)
     trades = app.topic(source, Trade, key="symbol", time="ts")
     trades.window(hopping("60s", "10s"), grace="5s", idle=None).agg(
         f"{name}-out", TradeWindow, n=count(), sum=total("price"), max=maximum("price"), mean=mean("price")
@@ -38,7 +40,7 @@ def windows(source: str, name: str) -> App:
 
 def counts(source: str, name: str) -> App:
     """The running count of each symbol, told at most ten times a second."""
-    app = App(name)
+    app = App(name, flush=None)
     trades = app.topic(source, Trade, key="symbol", time="ts")
     told = app.channel(f"{name}-out", TradeCount, key="symbol", time="at")
     numbers = app.table("numbers", default=int)
@@ -60,7 +62,7 @@ def counts(source: str, name: str) -> App:
 
 def wide(source: str, name: str) -> App:
     """Hopping windows over five of thirty fields, one of them nullable."""
-    app = App(name)
+    app = App(name, flush=None)
     readings = app.topic(source, Telemetry, key="vehicle", time="ts")
     readings.window(hopping("60s", "10s"), grace="5s", idle=None).agg(
         f"{name}-out", TelemetryWindow, n=count(), speed=mean("speed"), rpm=maximum("rpm"), fuel=minimum("fuel")
@@ -70,7 +72,7 @@ def wide(source: str, name: str) -> App:
 
 def rows(source: str, name: str) -> App:
     """Every order is looked at as an object; one in ten is passed on."""
-    app = App(name)
+    app = App(name, flush=None)
     orders = app.topic(source, Order, key="customer", time="ts")
     large = app.channel(f"{name}-out", LargeOrder, key="id", time="ts", cause="id")
 
@@ -88,7 +90,7 @@ def rows(source: str, name: str) -> App:
 
 def one(source: str, name: str) -> App:
     """Every event has a result."""
-    app = App(name)
+    app = App(name, flush=None)
     pings = app.topic(source, Ping, key="id", time="ts")
     pongs = app.channel(f"{name}-out", Ping, key="id", time="ts", cause="id")
 

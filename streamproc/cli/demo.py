@@ -20,7 +20,7 @@ from streamproc.errors import StreamprocError
 
 if TYPE_CHECKING:
     from streamproc.cli.system import System
-    from streamproc.define.windows import Window
+    from streamproc.define.windows import AlignedWindow
 
 app = noun()
 TOPOLOGY = "topologies.shuttle:app"
@@ -76,7 +76,7 @@ def demo(
 
 
 async def _run(
-    system: System, progress: StartProgress, window: Window, rate: float, readings: int, plain: bool
+    system: System, progress: StartProgress, window: AlignedWindow, rate: float, readings: int, plain: bool
 ) -> list[str]:
     """One run; what is wrong with it."""
     from rich.console import Console

@@ -31,6 +31,7 @@ NOUNS = {
     "describe": "Print a topology.",
     "topics": "List, create, describe and delete topics.",
     "agents": "List a topology's agents and how far behind they are.",
+    "dlq": "List, show, count and replay dead letters.",
     "publish": "Publish events through a gateway.",
     "tail": "Print a channel's results as they come.",
     "replay": "Publish a data set or a file at a chosen rate.",

@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from streamproc.cli.options import noun
+from streamproc.cli.running import run
 from streamproc.errors import SettingsError, StreamprocError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def publish(
     ] = None,
 ) -> None:
     """Publish events and print where Kafka has each. Those refused are told on stderr, and make the exit code 1."""
-    refused = asyncio.run(_publish(url, topic, events or _lines(), id_field))
+    refused = run(_publish(url, topic, events or _lines(), id_field))
     if refused:
         raise StreamprocError(f"{refused} event{'s were' if refused > 1 else ' was'} refused")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 import uuid
@@ -12,6 +11,7 @@ import typer
 
 from streamproc.cli.options import noun
 from streamproc.cli.publish import DEFAULT_URL, Url
+from streamproc.cli.running import run
 from streamproc.errors import StreamprocError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def replay(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Publish a data set. Says at the end how many events Kafka has, and how many were refused."""
-    done, seconds = asyncio.run(_replay(url, dataset, topic, rate, limit, id_field))
+    done, seconds = run(_replay(url, dataset, topic, rate, limit, id_field))
     typer.echo(f"{done.acked:,} events in {seconds:.1f} s ({done.acked / seconds:,.0f}/s), {done.refused:,} refused")
     if done.refused:
         reasons = [f"{count:,}: {text}" for text, count in done.refusals.most_common(_REASONS)]

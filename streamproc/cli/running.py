@@ -1,19 +1,53 @@
-"""What commands that stay up share: one way to be told to stop, and one way to show how a start goes."""
+"""What commands that stay up share: how they are told to stop, and how they show a start."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from streamproc.log.broker import Progress
+
+Result = TypeVar("Result")
+
+
+def run(command: Coroutine[Any, Any, Result]) -> Result:
+    """A coroutine's result. Ctrl-C cancels it and raises KeyboardInterrupt, once it has tidied up.
+
+    ``asyncio.run`` can sleep through a Ctrl-C: its handler only marks the task, and where the signal comes just before
+    the loop waits for its sockets, nothing wakes it. The loop's own handlers wake it by a socket.
+    """
+    interrupted = False
+
+    async def watched() -> Result:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def interrupt() -> None:
+            nonlocal interrupted
+            interrupted = True
+            task.cancel()
+
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        try:
+            return await command
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    try:
+        return asyncio.run(watched())
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 @contextlib.contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
 from streamproc.cli.options import noun
 from streamproc.cli.publish import DEFAULT_URL, Url
+from streamproc.cli.running import run
 
 app = noun()
 
@@ -22,7 +22,7 @@ def tail(
     ] = 0,
 ) -> None:
     """Print a channel's results from now on, one JSON object a line. Results that were left out are told on stderr."""
-    asyncio.run(_tail(url, channel, number))
+    run(_tail(url, channel, number))
 
 
 async def _tail(url: str, channel: str, number: int) -> None:

@@ -279,6 +279,18 @@ def merge_floats(state: Any, word: int, op: int, cells: Longs, rows: Longs, out:
 
 
 @kernel(types.void(LONGS, _2D, _2D, LONG))
+def cells_of(panes: Longs, slots: Longs, state: Longs, cells: Longs) -> None:
+    """Lists the cells of the panes in these slots."""
+    at = 0
+    for slot in panes:
+        cell = slots[slot, SLOT_FIRST]
+        while cell >= 0:
+            cells[at] = cell
+            at += 1
+            cell = state[cell, NEXT]
+
+
+@kernel(types.void(LONGS, _2D, _2D, LONG))
 def free(drop: Longs, state: Longs, slots: Longs, at: Longs) -> None:
     for slot in drop:
         at[LIVE] -= slots[slot, SLOT_CELLS]

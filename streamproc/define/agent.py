@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from streamproc.define.errors import Policy, check_policy
 from streamproc.define.topic import Topic
 from streamproc.errors import DefinitionError
 from streamproc.stream import Stream
@@ -20,12 +21,17 @@ class Agent:
 
     The stream's loop header chooses how events come: ``async for event in stream`` one by one, ``async for batch in
     stream.batches()`` as columns.
+
+    Args:
+        on_error: what becomes of an event on which the function raises, or whose results do not fit: ``"dead_letter"``,
+            ``"stop"``, or :func:`~streamproc.define.errors.retry`.
     """
 
     name: str
     source: Topic
     sinks: tuple[Topic, ...]
     function: AgentFunction
+    on_error: Policy = "dead_letter"
 
     def __post_init__(self) -> None:
         what = f"agent {self.name!r}"
@@ -43,3 +49,4 @@ class Agent:
             raise DefinitionError(f"{what}: expected sinks of one record type; they hold different ones: {types}")
         if len(set(self.sinks)) < len(self.sinks):
             raise DefinitionError(f"{what}: a sink is named twice: its results would be doubled there")
+        check_policy(self.on_error, what)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, overload
 
 from streamproc.define.agent import Agent, AgentFunction
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.deadletter import DeadLetter
+from streamproc.define.duration import Duration, milliseconds
+from streamproc.define.errors import Policy
 from streamproc.define.table import Table
 from streamproc.define.topic import Channel, Topic
 from streamproc.errors import DefinitionError
 from streamproc.record import Record
 
+Guarantee = Literal["at_least_once", "exactly_once"]
 V = TypeVar("V")
 F = TypeVar("F", bound=AgentFunction)
 T = TypeVar("T", bound=Topic)
@@ -26,16 +29,34 @@ class App:
     Args:
         name: also the consumer group's, so two apps of one name share the work.
         partitions: how many partitions its topics are created with, unless they say otherwise.
+        guarantee: what results are worth after a crash. State is exact either way.
+            ``"at_least_once"``: a result is sent at once, and may be sent again.
+            ``"exactly_once"``: it is sent once, with the state that it belongs to, up to ``flush`` later; readers must
+            read what is committed, as all of the platform do.
+        flush: how often state is kept, at most. None: never; it is in memory only, and gone with the worker.
     """
 
-    def __init__(self, name: str, *, partitions: int = 4) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        partitions: int = 4,
+        guarantee: Guarantee = "at_least_once",
+        flush: Duration | None = "100ms",
+    ) -> None:
         if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name)):
             raise DefinitionError(
                 f"app: expected a name of 1 to 100 lower-case letters, digits and . _ -, not beginning with . _ or -; "
                 f"got {name!r}"
             )
+        if guarantee not in get_args(Guarantee):
+            raise DefinitionError(f"app: expected a guarantee of {' or '.join(get_args(Guarantee))}; got {guarantee!r}")
         self.name = name
         self.partitions = partitions
+        self.guarantee: Guarantee = guarantee
+        self.flush = None if flush is None else milliseconds(flush, "app, flush")
+        if guarantee == "exactly_once" and flush is None:
+            raise DefinitionError("app: exactly_once sends results with the state that is kept: give it a flush")
         self._topics: dict[str, Topic] = {}
         self._tables: dict[str, Table[Any]] = {}
         self._agents: dict[str, Agent | Aggregation] = {}
@@ -73,18 +94,68 @@ class App:
             Channel(self, name, record, key, time, None, self._count(partitions), config, publish=False, cause=cause)
         )
 
-    def table(self, name: str, default: Callable[[], V] | None = None) -> Table[V]:
-        """Declares a table: keyed state of the agents that use it."""
+    @overload
+    def table(
+        self,
+        name: str,
+        default: Callable[[], V],
+        *,
+        key: Any = str,
+        value: Any = None,
+        ttl: Duration | None = None,
+        volatile: bool = False,
+    ) -> Table[V]: ...
+
+    @overload
+    def table(
+        self, name: str, default: None = None, *, key: Any = str, value: type[V], ttl: Duration | None = None
+    ) -> Table[V]: ...
+
+    @overload
+    def table(
+        self,
+        name: str,
+        default: None = None,
+        *,
+        key: Any = str,
+        value: Any = None,
+        ttl: Duration | None = None,
+        volatile: bool = False,
+    ) -> Table[Any]: ...
+
+    def table(
+        self,
+        name: str,
+        default: Callable[[], Any] | None = None,
+        *,
+        key: Any = str,
+        value: Any = None,
+        ttl: Duration | None = None,
+        volatile: bool = False,
+    ) -> Table[Any]:
+        """Declares a table: keyed state of the agents that use it. Its arguments are
+        :class:`~streamproc.define.table.Table`'s.
+        """
         if name in self._tables:
             raise DefinitionError(f"table {name!r} is declared twice")
-        table: Table[V] = Table(name, default)
+        table: Table[Any] = Table(name, default, key=key, value=value, ttl=ttl, volatile=volatile)
         self._tables[name] = table
         return table
 
     def agent(
-        self, source: Topic, *, sink: Topic | Sequence[Topic] | None = None, name: str | None = None
+        self,
+        source: Topic,
+        *,
+        sink: Topic | Sequence[Topic] | None = None,
+        name: str | None = None,
+        on_error: Policy = "dead_letter",
     ) -> Callable[[F], F]:
-        """Decorates an async function over a stream of ``source``'s events; what it yields goes to ``sink``."""
+        """Decorates an async function over a stream of ``source``'s events; what it yields goes to ``sink``.
+
+        Args:
+            on_error: what becomes of an event that raises: ``"dead_letter"`` puts it aside and goes on, ``"stop"`` ends
+                the worker, :func:`~streamproc.define.errors.retry` tries it again first.
+        """
         sinks = () if sink is None else (sink,) if isinstance(sink, Topic) else tuple(sink)
         for topic in (source, *sinks):
             if not isinstance(topic, Topic) or self._topics.get(topic.name) is not topic:
@@ -92,7 +163,7 @@ class App:
                 raise DefinitionError(f"agent: expected a topic of app {self.name!r}; got {found}")
 
         def declare(function: F) -> F:
-            self.add(Agent(name or str(getattr(function, "__name__", "agent")), source, sinks, function))
+            self.add(Agent(name or str(getattr(function, "__name__", "agent")), source, sinks, function, on_error))
             return function
 
         return declare

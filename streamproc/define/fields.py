@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
@@ -22,9 +24,11 @@ class Field(NamedTuple):
         return f"{getattr(self.type, '__name__', self.type)}{' | None' if self.nullable else ''}"
 
 
-def fields(record: type[Record]) -> dict[str, Field]:
+@cache
+def fields(record: type[Record]) -> Mapping[str, Field]:
     """The fields of a record type, in order."""
-    return {f.encode_name: _field(f.encode_name, f.type) for f in msgspec.structs.fields(record)}
+    found = {f.encode_name: _field(f.encode_name, f.type) for f in msgspec.structs.fields(record)}
+    return types.MappingProxyType(found)
 
 
 def _field(name: str, kind: Any) -> Field:

@@ -23,8 +23,7 @@ def text(app: App) -> str:
     for topic in shown:  # of a circle, every topic is written by somebody
         if topic not in done:
             lines += _topic(app, topic, 1, done)
-    if app.tables:
-        lines.append("  tables: " + ", ".join(app.tables))
+    lines += [f"  table {table}" for table in app.tables.values()]
     lines.append(f"  dead letters: {app.dead_letters.name}")
     return "\n".join(lines)
 
@@ -46,7 +45,10 @@ def _topic(app: App, topic: Topic, depth: int, done: set[Topic]) -> Iterator[str
 
 
 def _label(agent: Agent | Aggregation) -> str:
-    return f"window {agent}" if isinstance(agent, Aggregation) else f"agent {agent.name}"
+    if isinstance(agent, Aggregation):
+        return f"window {agent}"
+    policy = "" if agent.on_error == "dead_letter" else f" (on error: {agent.on_error})"
+    return f"agent {agent.name}{policy}"
 
 
 def mermaid(app: App) -> str:

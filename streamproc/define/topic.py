@@ -12,7 +12,14 @@ import msgspec
 from streamproc.avro.agree import schema_of
 from streamproc.define.duration import Duration, milliseconds
 from streamproc.define.fields import require
-from streamproc.define.windows import Window
+from streamproc.define.windows import (
+    AlignedWindow,
+    CountWindow,
+    GlobalWindow,
+    SessionWindow,
+    Updates,
+    Window,
+)
 from streamproc.errors import DefinitionError
 from streamproc.record import Record
 
@@ -78,7 +85,9 @@ class Topic:
         """The Kafka key of a record: its key field's text in UTF-8."""
         return None if self.key is None else str(getattr(record, self.key)).encode()
 
-    def window(self, window: Window, *, grace: Duration = 0, idle: Duration | None = "30s") -> Windowed:
+    def window(
+        self, window: Window, *, grace: Duration = 0, idle: Duration | None = "30s", emit: Updates | None = None
+    ) -> Windowed:
         """Windows over this topic's events, per key, judged by event time.
 
         Args:
@@ -86,9 +95,10 @@ class Topic:
                 output.
             idle: after this long without an event, a partition's event time goes on by the clock, so that its last
                 windows close; None waits for ever, and makes results independent of the clock.
+            emit: ``updates("1s")`` gives results before a window's last one, too.
 
         Raises:
-            DefinitionError: the topic has no key, or a duration is none.
+            DefinitionError: the topic has no key, a duration is none, or the window knows no grace or no updates.
         """
         from streamproc.define.aggregation import (
             Windowed,  # the two know each other; definitions stay in files of their own
@@ -101,7 +111,14 @@ class Topic:
         if self.key is None:
             raise DefinitionError(f"topic {self.name!r}: windows are per key, and it has none: declare it with key=")
         idle_ms = None if idle is None else milliseconds(idle, "idle")
-        return Windowed(self, window, milliseconds(grace, "grace"), idle_ms)
+        grace_ms = milliseconds(grace, "grace")
+        if grace_ms and isinstance(window, CountWindow | GlobalWindow):
+            raise DefinitionError(f"topic {self.name!r}: {window} takes events in any order: it has no grace")
+        if emit is not None and not isinstance(emit, Updates):
+            raise DefinitionError(f'topic {self.name!r}: expected emit=updates("1s") or None; got {emit!r}')
+        if emit is not None and not isinstance(window, AlignedWindow | SessionWindow):
+            raise DefinitionError(f"topic {self.name!r}: {window} has no updates: each of its results is given at once")
+        return Windowed(self, window, grace_ms, idle_ms, emit)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

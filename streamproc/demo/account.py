@@ -12,7 +12,7 @@ import numpy as np
 
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.app import App
-from streamproc.define.windows import Window
+from streamproc.define.windows import AlignedWindow
 from streamproc.errors import DefinitionError
 
 SPIKE_ABOVE = 100.0  # as topologies/shuttle.py has it
@@ -31,7 +31,7 @@ class Received:
 class Books:
     """Everything that a run is judged by. ``window`` is that of the bars."""
 
-    window: Window
+    window: AlignedWindow
     readings: dict[str, dict[str, Any]] = field(default_factory=dict)  # acknowledged, by id
     scores: dict[str, float] = field(default_factory=dict)
     bars: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
@@ -86,15 +86,17 @@ class Books:
         return self.bars_left_out + sum(received.left_out for received in (*self.score_subscribers, self.spikes))
 
 
-def window_of(app: App, name: str) -> Window:
-    """The window of an aggregation. Raises DefinitionError where there is none of that name."""
+def window_of(app: App, name: str) -> AlignedWindow:
+    """The window of an aggregation. Raises DefinitionError where there is none of that name with aligned windows."""
     found = app.agents.get(name)
-    if not isinstance(found, Aggregation):
-        raise DefinitionError(f"the demonstration needs an aggregation {name!r}; app {app.name!r} has none")
+    if not (isinstance(found, Aggregation) and isinstance(found.window, AlignedWindow)):
+        raise DefinitionError(
+            f"the demonstration needs an aggregation {name!r} over aligned windows; app {app.name!r} has none"
+        )
     return found.window
 
 
-def windows_of(ts: int, window: Window) -> Iterable[int]:
+def windows_of(ts: int, window: AlignedWindow) -> Iterable[int]:
     """Starts of the windows that an event is in."""
     last = ts // window.step * window.step
     return range(last, ts - window.size, -window.step)

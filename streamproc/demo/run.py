@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from streamproc.client import Client, Gap, Subscription
-from streamproc.define.windows import Window
+from streamproc.define.windows import AlignedWindow
 from streamproc.demo.account import Books, Received
 from streamproc.demo.datasets import Reading
 from streamproc.demo.publish import Published, publish
@@ -30,7 +30,7 @@ class Demo:
         rate: events per second, over all publishers; 0 for as fast as they are acknowledged.
     """
 
-    def __init__(self, url: str, window: Window, readings: list[Reading], rate: float) -> None:
+    def __init__(self, url: str, window: AlignedWindow, readings: list[Reading], rate: float) -> None:
         self.url, self.readings, self.rate = url, readings, rate
         self.books = Books(window)
         self.accounts = [Published() for _ in range(PUBLISHERS)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import cramjam
 import google_crc32c
@@ -42,18 +42,23 @@ def record_size(key: bytes | None, value: bytes | None, headers: Headers = ()) -
 
 
 def packed(
-    timestamps: Sequence[int], keys: Sequence[bytes | None], values: Sequence[bytes | None], limit: int = LIMIT
+    timestamps: Sequence[int],
+    keys: Sequence[bytes | None],
+    values: Sequence[bytes | None],
+    limit: int = LIMIT,
+    headers: Sequence[Headers] | None = None,
 ) -> Iterator[Body]:
-    """Records without headers as bodies of at most ``limit`` bytes; one record may be more."""
+    """Records as bodies of at most ``limit`` bytes; one record may be more."""
     out, count, first, highest = bytearray(), 0, 0, 0
-    for timestamp, key, value in zip(timestamps, keys, values, strict=True):
-        record = _record(count, timestamp - first, key, value) if count else b""
+    for i, (timestamp, key, value) in enumerate(zip(timestamps, keys, values, strict=True)):
+        extra = headers[i] if headers else ()
+        record = _record(count, timestamp - first, key, value, extra) if count else b""
         if count and len(out) + len(record) > limit:
             yield Body(bytes(out), count, first, highest)
             out, count = bytearray(), 0
         if not count:
             first = highest = timestamp
-            record = _record(0, 0, key, value)
+            record = _record(0, 0, key, value, extra)
         out += record
         count += 1
         highest = max(highest, timestamp)
@@ -112,24 +117,22 @@ def compress(data: bytes, codec: str) -> bytes:
     return _CODECS[codec][1](data)
 
 
-# LZ4's frame descriptors, with their checksums: version 1, independent blocks (the broker refuses linked ones), no
-# content size or checksums; blocks of at most so many bytes. Readers set so much room aside, so the least that fits.
-_LZ4_FRAMES = (
-    (64 << 10, b"\x04\x22\x4d\x18\x60\x40\x82"),
-    (256 << 10, b"\x04\x22\x4d\x18\x60\x50\xfb"),
-    (1 << 20, b"\x04\x22\x4d\x18\x60\x60\x51"),
-)
+# LZ4's frame descriptor, with its checksum: version 1, independent blocks (the broker refuses linked ones) of at most
+# 64 KiB, no content size or checksums. As the Java client and librdkafka have it: readers set so much room aside. With
+# larger ones compression takes a fifth longer, and makes a tenth less of it.
+_LZ4_FRAME = b"\x04\x22\x4d\x18\x60\x40\x82"
+_LZ4_BLOCK = 64 << 10
 _XERIAL = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
 _XERIAL_BLOCK = 32 << 10  # bytes, as Java's library has it
 
 
 def _lz4(data: bytes) -> bytes:
     """Source: https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md."""
-    size, head = next((f for f in _LZ4_FRAMES if len(data) <= f[0]), _LZ4_FRAMES[-1])
-    out = [head]
-    for start in range(0, len(data), size):
-        block = data[start : start + size]
-        smaller = bytes(cramjam.lz4.compress_block(block, store_size=False))
+    out: list[Any] = [_LZ4_FRAME]  # bytes, and what joins as bytes do
+    whole = memoryview(data)
+    for start in range(0, len(data), _LZ4_BLOCK):
+        block = whole[start : start + _LZ4_BLOCK]
+        smaller = cramjam.lz4.compress_block(block, store_size=False)
         if len(smaller) < len(block):
             out += (len(smaller).to_bytes(4, "little"), smaller)
         else:  # the highest bit says: as it is
@@ -171,11 +174,14 @@ def _varint(value: int) -> bytes:
 _ONE = [bytes((i,)) for i in range(0x80)]
 
 
-def _record(offset: int, time: int, key: bytes | None, value: bytes | None) -> bytes:
+def _record(offset: int, time: int, key: bytes | None, value: bytes | None, headers: Headers) -> bytes:
     parts = [b"\0", _varint(time), _varint(offset)]
     for part in (key, value):
         parts += (_varint(-1),) if part is None else (_varint(len(part)), part)
-    parts.append(b"\0")
+    parts.append(_varint(len(headers)))
+    for name, data in headers:
+        encoded = name.encode()
+        parts += (_varint(len(encoded)), encoded, _varint(len(data)), data)
     inner = b"".join(parts)
     return _varint(len(inner)) + inner
 

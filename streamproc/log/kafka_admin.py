@@ -26,6 +26,23 @@ from streamproc.settings import KafkaSettings
 
 Result = TypeVar("Result")
 
+#: A topic that was just made, or whose leader has changed: another answer follows soon. KafkaError.retriable() is false
+#: for what an admin client is answered.
+_SOON = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+_PAUSE = 0.02  # seconds
+
 
 class KafkaAdmin:
     """Of the port :class:`streamproc.log.ports.Admin`. Its calls run on a thread, one at a time.
@@ -145,8 +162,7 @@ def _describe(caller: Caller, names: Sequence[str]) -> list[TopicInfo]:
 
 def _offsets(caller: Caller, names: Sequence[str], there: Any, spec: OffsetSpec) -> dict[tuple[str, int], int]:
     asked = {TopicPartition(name, partition): spec for name in names for partition in there[name].partitions}
-    futures = caller.client.list_offsets(asked) if asked else {}
-    results = caller.results(futures)
+    results = _answers(caller, lambda: caller.client.list_offsets(asked) if asked else {})
     for _ in checked(results):
         pass
     return {(tp.topic, tp.partition): result.offset for tp, result in results.items()}
@@ -157,7 +173,7 @@ def _configs(caller: Caller, names: Sequence[str], *, defaults: bool = False) ->
     if not names:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-    results = caller.results(caller.client.describe_configs(resources))
+    results = _answers(caller, lambda: caller.client.describe_configs(resources))
     own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
     return {
         resource.name: {key: entry.value for key, entry in config.items() if defaults or entry.source == own}
@@ -171,7 +187,7 @@ def _lag(caller: Caller, group: str, topics: Sequence[str]) -> dict[str, int]:
     begin, end = (_offsets(caller, topics, there, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
     asked = [TopicPartition(topic, partition) for topic, partition in end]
     request = [ConsumerGroupTopicPartitions(group, asked)] if asked else []
-    results = caller.results(caller.client.list_consumer_group_offsets(request) if request else {})
+    results = _answers(caller, lambda: caller.client.list_consumer_group_offsets(request) if request else {})
     behind = dict.fromkeys(topics, 0)
     for found in checked(results):
         for tp in found.topic_partitions:
@@ -199,10 +215,22 @@ def _has_leaders(topic: Any) -> bool:
     return topic is not None and bool(topic.partitions) and all(p.leader >= 0 for p in topic.partitions.values())
 
 
+def _answers(caller: Caller, ask: Callable[[], Any]) -> dict[Any, Any]:
+    """The results of a request that changes nothing, asked for again while some are errors that pass."""
+    deadline = time.monotonic() + caller.timeout
+    while True:
+        results = caller.results(ask())
+        passing = any(isinstance(x, KafkaError) and x.code() in _SOON for x in results.values())
+        if not passing or time.monotonic() > deadline:
+            return results
+        time.sleep(_PAUSE)
+        caller.metadata()  # librdkafka asks the leaders that it knows of
+
+
 def _wait(caller: Caller, done: Callable[[Any], bool]) -> None:
     """Kafka answers before all brokers know: waits until the metadata say so, too."""
     deadline = time.monotonic() + caller.timeout
     while not done(caller.metadata().topics):
         if time.monotonic() > deadline:
             raise TopicError(f"Kafka did it, but its metadata did not show it within {caller.timeout:g} s")
-        time.sleep(0.02)
+        time.sleep(_PAUSE)

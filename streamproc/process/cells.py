@@ -9,6 +9,7 @@ import numpy as np
 from streamproc.columns import Longs
 from streamproc.compiled import cells as kernels
 from streamproc.compiled.keys import resized
+from streamproc.process.accumulators import Accumulators, Beside
 from streamproc.process.measures import Array, Measure, Values
 from streamproc.process.panes import Found
 
@@ -23,8 +24,9 @@ _AS_THEY_ARE = np.empty(0, np.int64)
 class CellPanes:
     """See :class:`~streamproc.process.panes.Panes`."""
 
-    def __init__(self, measures: list[Measure], length: int) -> None:
+    def __init__(self, measures: list[Measure], length: int, beside: Accumulators | None = None) -> None:
         self.measures = measures
+        self._beside = beside
         self._length = length
         ops = [(_OPS if m.dtype is np.int64 else _FLOAT_OPS)[m.op] for m in measures[1:]]
         self._ops = np.array(ops, np.int64)
@@ -51,13 +53,15 @@ class CellPanes:
     @property
     def nbytes(self) -> int:
         arrays = (self._state, self._table, self._slots, self._panes, self._last, self._seen)
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in arrays) + (0 if self._beside is None else self._beside.nbytes)
 
     def live(self) -> Longs:
         found: Longs = self._slots[self._order(), kernels.SLOT_PANE]
         return found
 
-    def add(self, times: Longs, codes: Longs, keys: int, values: dict[str, Values]) -> None:
+    def add(
+        self, times: Longs, codes: Longs, keys: int, values: dict[str, Values], beside: Beside | None = None
+    ) -> None:
         if not len(times):
             return
         if keys > len(self._last):
@@ -74,8 +78,11 @@ class CellPanes:
                 kernels.add_longs(self._state, word, op, cells, data.view(np.int64), valid)
             else:
                 kernels.add_floats(self._floats, word, op, cells, data, valid)
+        if self._beside is not None and beside is not None:
+            self._beside.room(len(self._state))
+            self._beside.add(cells, beside.times, beside.columns, beside.rows)
 
-    def combine(self, first: Longs, count: int) -> Found:
+    def combine(self, first: Longs, count: int, beside: Accumulators | None = None) -> Found:
         order = self._order()
         live = self._slots[order, kernels.SLOT_PANE]
         low, high = np.searchsorted(live, first), np.searchsorted(live, first + count)
@@ -97,6 +104,9 @@ class CellPanes:
             where = (self._slots, self._state, self._seen, windows, codes)
             n = kernels.visit(order, low, high, walk, *where, cells, rows)
             self._merge(cells[:n], rows[:n], out)
+            if beside is not None and self._beside is not None:
+                beside.room(int(walk[kernels.WALK_ROWS]))
+                beside.merge(rows[:n], self._beside, cells[:n])
         self._passes = int(walk[kernels.WALK_SEEN])
         used = int(walk[kernels.WALK_ROWS])
         self._share = used / visits
@@ -114,10 +124,14 @@ class CellPanes:
         self._peak = max(self.work, self._peak - self._peak // 8)
         order = self._order()
         gone = order[np.searchsorted(self._slots[order, kernels.SLOT_PANE], panes)]
+        if self._beside is not None:
+            self._beside.clear(self._cells_of(gone))
         kernels.free(gone, self._state, self._slots, self._at)
         self._sorted = None
         if not len(self):
             self._clear()
+            if self._beside is not None:
+                self._beside.shrink(_LEAST)
             return
         if 8 * max(self._peak, _LEAST) < len(self._state):
             self._rebuild(_AS_THEY_ARE)
@@ -150,6 +164,12 @@ class CellPanes:
             if at == len(times):
                 return cells
             self._make_room()
+
+    def _cells_of(self, slots: Longs) -> Longs:
+        """The cells of panes, pane by pane."""
+        cells = np.empty(int(self._slots[slots, kernels.SLOT_CELLS].sum()), np.int64)
+        kernels.cells_of(slots, self._slots, self._state, cells)
+        return cells
 
     def _order(self) -> Longs:
         """The slots of live panes, by pane."""
@@ -193,6 +213,10 @@ class CellPanes:
         finding cells and adding to them.
         """
         state = np.empty((max(_LEAST, 2 * self.work, self._peak), len(self._identity)), np.int64)
+        if self._beside is not None:
+            self._beside.room(len(self._state))
+            self._beside.move(self._cells_of(self._order()), np.arange(self.work))
+            self._beside.shrink(max(_LEAST, self.work))
         kernels.move_cells(self._order(), self._slots, self._state, renamed, state, self._at)
         self._last[:] = -1
         self._hold(state)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from streamproc.columns import Column, Longs, Texts
+from streamproc.columns import Column, Longs, Texts, values_in
 
 _FEW = 32  # below this many rows a dictionary beats any columnar way
 
@@ -52,9 +52,9 @@ class DictCodes:
         return len(self.keys)
 
     def codes(self, column: Column) -> Longs:
+        if len(column) < _FEW:
+            return np.array([self._code(key) for key in values_in(column)], np.int64)
         series = column.series() if isinstance(column, Texts) else pl.Series(column)
-        if len(series) < _FEW:
-            return np.array([self._code(key) for key in series], np.int64)
         local, firsts = _local_codes(series)
         table = np.array([self._code(key) for key in series.gather(firsts)], np.int64)
         return table[local]
@@ -135,10 +135,8 @@ class LongCodes:
 
 def _texts(series: pl.Series) -> Texts:
     if len(series) < _FEW:
-        encoded = [key.encode() for key in series]
-        data, sizes = b"".join(encoded), np.array([len(key) for key in encoded], np.int64)
-    else:
-        data, sizes = series.str.join("").item().encode(), series.str.len_bytes().cast(pl.Int64).to_numpy()
+        return Texts.of(series.to_list())
+    data, sizes = series.str.join("").item().encode(), series.str.len_bytes().cast(pl.Int64).to_numpy()
     return Texts(np.frombuffer(data, np.uint8), np.cumsum(sizes) - sizes, sizes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,8 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from streamproc.columns import Column, Longs, Texts
+from streamproc.define.aggregates import Aggregate
 from streamproc.define.aggregation import Aggregation
-from streamproc.define.fields import fields
+from streamproc.define.fields import Field, fields
 
 Array = NDArray[Any]
 Op = Literal["n", "sum", "high", "min", "max"]
@@ -63,23 +65,33 @@ def quiet() -> np.errstate:
     return np.errstate(invalid="ignore", over="ignore")
 
 
+#: Kinds of aggregates that measures are enough for.
+SIMPLE = frozenset({"count", "sum", "mean", "min", "max", "range", "rate"})
+
+
 def measures_of(definition: Aggregation) -> list[Measure]:
-    """What must be kept to give the aggregates, beside the count of rows; each thing once."""
-    known = fields(definition.source.record)
+    """What must be kept to give the simple aggregates, beside the count of rows; each thing once."""
+    return measures_for(definition.aggregates.values(), fields(definition.source.record))
+
+
+def measures_for(aggregates: Iterable[Aggregate], known: Mapping[str, Field]) -> list[Measure]:
+    """The same, of some aggregates of these fields."""
     wanted: dict[Measure, None] = {}
-    for aggregate in definition.aggregates.values():
-        if aggregate.field is None:
+    for aggregate in aggregates:
+        if aggregate.kind not in SIMPLE or aggregate.field is None:
             continue
-        field = known[aggregate.field]
+        name, field = aggregate.field, known[aggregate.field]
         dtype = np.int64 if field.type is int else np.float64
-        if aggregate.kind == "min" or aggregate.kind == "max":
-            wanted[Measure(aggregate.kind, aggregate.field, dtype)] = None
+        if aggregate.kind in ("min", "max"):
+            wanted[Measure(aggregate.kind, name, dtype)] = None
+        elif aggregate.kind == "range":
+            wanted[Measure("min", name, dtype)] = wanted[Measure("max", name, dtype)] = None
         else:
-            wanted[Measure("sum", aggregate.field, dtype)] = None
+            wanted[Measure("sum", name, dtype)] = None
             if dtype is np.int64:
-                wanted[Measure("high", aggregate.field, dtype)] = None
+                wanted[Measure("high", name, dtype)] = None
         if field.nullable:
-            wanted[Measure("n", aggregate.field, np.int64)] = None
+            wanted[Measure("n", name, np.int64)] = None
     return list(wanted)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from streamproc.columns import Longs
+from streamproc.process.accumulators import Accumulators, Beside
 from streamproc.process.dense import DensePanes
 from streamproc.process.measures import Array, Measure, Values
 from streamproc.process.sparse import SparsePanes
@@ -42,12 +43,17 @@ class Panes(Protocol):
     def live(self) -> Longs:
         """Numbers of the panes that hold events, ascending."""
 
-    def add(self, times: Longs, codes: Longs, keys: int, values: dict[str, Values]) -> None:
-        """Adds rows: the time and key code of each, and the fields' values; ``keys`` codes exist."""
+    def add(
+        self, times: Longs, codes: Longs, keys: int, values: dict[str, Values], beside: Beside | None = None
+    ) -> None:
+        """Adds rows: the time and key code of each, and the fields' values; ``keys`` codes exist. ``beside`` is what
+        accumulators need, where there are any.
+        """
 
-    def combine(self, first: Longs, count: int) -> Found:
+    def combine(self, first: Longs, count: int, beside: Accumulators | None = None) -> Found:
         """What windows hold that begin at pane ``first[i]`` and are ``count`` panes long: window by window, and in each
-        by the pane in which a key first came, then in order of coming.
+        by the pane in which a key first came, then in order of coming. What there is beside the measures goes into
+        ``beside``, of row ``i`` into cell ``i``.
         """
 
     def drop(self, panes: Longs) -> None:
@@ -71,10 +77,12 @@ class Found(NamedTuple):
 class AdaptivePanes:
     """Dense or sparse panes, changed as the share of (pane, key) pairs with events changes."""
 
-    def __init__(self, measures: list[Measure], length: int) -> None:
+    def __init__(self, measures: list[Measure], length: int, beside: Accumulators | None = None) -> None:
         self.measures = measures
         self.form: DensePanes | SparsePanes = DensePanes(measures, length)
-        self._length = length
+        if beside is not None:
+            self.form = SparsePanes(measures, length, beside)
+        self._length, self._beside = length, beside
 
     def __len__(self) -> int:
         return len(self.form)
@@ -90,14 +98,21 @@ class AdaptivePanes:
     def live(self) -> Longs:
         return self.form.live()
 
-    def add(self, times: Longs, codes: Longs, keys: int, values: dict[str, Values]) -> None:
+    def add(
+        self, times: Longs, codes: Longs, keys: int, values: dict[str, Values], beside: Beside | None = None
+    ) -> None:
         if not len(times):
             return
         panes = times // self._length
         self._choose(panes, keys)
-        self.form.add(panes, codes, keys, values)
+        if isinstance(self.form, SparsePanes):
+            self.form.add(panes, codes, keys, values, beside)
+        else:
+            self.form.add(panes, codes, keys, values)
 
-    def combine(self, first: Longs, count: int) -> Found:
+    def combine(self, first: Longs, count: int, beside: Accumulators | None = None) -> Found:
+        if isinstance(self.form, SparsePanes):
+            return Found(*self.form.combine(first, count, beside))
         return Found(*self.form.combine(first, count))
 
     def drop(self, panes: Longs) -> None:
@@ -110,7 +125,11 @@ class AdaptivePanes:
         self.form.keep_codes(live)
 
     def _choose(self, panes: Longs, keys: int) -> None:
-        """Sparse when a sixteenth of the pairs would hold events, dense again when a quarter does."""
+        """Sparse when a sixteenth of the pairs would hold events, dense again when a quarter does; always, where there
+        is something beside the measures.
+        """
+        if self._beside is not None:
+            return
         if isinstance(self.form, SparsePanes):
             if 4 * self.form.work > keys * len(self.form):
                 self._change(DensePanes(self.measures, self._length), keys)

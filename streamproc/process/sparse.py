@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamproc.columns import Longs
+from streamproc.process.accumulators import Accumulators, Beside
 from streamproc.process.dense import add_values
 from streamproc.process.measures import Array, Measure, Values, quiet
 
@@ -12,8 +13,9 @@ from streamproc.process.measures import Array, Measure, Values, quiet
 class SparsePanes:
     """See :class:`~streamproc.process.panes.Panes`; rows come with the numbers of their panes."""
 
-    def __init__(self, measures: list[Measure], length: int) -> None:
+    def __init__(self, measures: list[Measure], length: int, beside: Accumulators | None = None) -> None:
         self.measures = measures
+        self._beside = beside
         self._arrays: list[Array] = [np.empty(0, m.dtype) for m in measures]  # by cell
         self._panes: dict[int, dict[int, int]] = {}  # by pane number: by code, in order of coming: the cell
         self._free: list[int] = []
@@ -33,7 +35,9 @@ class SparsePanes:
     def live(self) -> Longs:
         return np.array(sorted(self._panes), np.int64)
 
-    def add(self, panes: Longs, codes: Longs, keys: int, values: dict[str, Values]) -> None:
+    def add(
+        self, panes: Longs, codes: Longs, keys: int, values: dict[str, Values], beside: Beside | None = None
+    ) -> None:
         cells = self._cells_of(panes, codes)
         for measure, array in zip(self.measures, self._arrays, strict=True):
             if measure.field is None:
@@ -42,17 +46,24 @@ class SparsePanes:
             data, valid = values[measure.field]
             at = cells if valid is None else cells[valid]
             add_values(measure, array, at, data if valid is None else data[valid])
+        if self._beside is not None and beside is not None:
+            self._beside.room(len(self._arrays[0]))
+            self._beside.add(cells, beside.times, beside.columns, beside.rows)
 
-    def combine(self, first: Longs, count: int) -> tuple[Longs, Longs, list[Array]]:
+    def combine(self, first: Longs, count: int, beside: Accumulators | None = None) -> tuple[Longs, Longs, list[Array]]:
         live = self.live()
         low, high = np.searchsorted(live, first), np.searchsorted(live, first + count)
-        parts = [self._combine(live[a:b].tolist()) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+        parts: list[tuple[Longs, list[Array]]] = []
+        before = 0
+        for a, b in zip(low.tolist(), high.tolist(), strict=True):
+            parts.append(self._combine(live[a:b].tolist(), before, beside))
+            before += len(parts[-1][0])
         windows = np.repeat(np.arange(len(first)), [len(codes) for codes, _ in parts])
         measures = [np.concatenate(arrays) for arrays in zip(*(arrays for _, arrays in parts), strict=True)]
         return windows, np.concatenate([codes for codes, _ in parts]), measures
 
-    def _combine(self, panes: list[int]) -> tuple[Longs, list[Array]]:
-        """One window's codes and measures."""
+    def _combine(self, panes: list[int], before: int, beside: Accumulators | None) -> tuple[Longs, list[Array]]:
+        """One window's codes and measures; ``before`` rows come before its first one."""
         rows: dict[int, int] = {}  # by code
         for pane in panes:
             for code in self._panes[pane]:
@@ -65,6 +76,9 @@ class SparsePanes:
             with quiet():
                 for measure, array, total in zip(self.measures, self._arrays, totals, strict=True):
                     total[at] = measure.ufunc(total[at], array[cells])
+            if beside is not None and self._beside is not None:
+                beside.room(before + len(rows))
+                beside.merge(before + at, self._beside, cells)
         return np.fromiter(rows, np.int64, len(rows)), totals
 
     def drop(self, panes: Longs) -> None:
@@ -72,6 +86,8 @@ class SparsePanes:
             cells = list(self._panes.pop(pane).values())
             self._work -= len(cells)
             self._free += cells
+            if self._beside is not None:
+                self._beside.clear(np.array(cells, np.int64))
         if 8 * self._work + 512 < len(self._arrays[0]):
             self._pack(None)
 
@@ -119,6 +135,9 @@ class SparsePanes:
         """Gives back the room of free cells, and the codes new numbers."""
         cells = np.array([cell for held in self._panes.values() for cell in held.values()], np.int64)
         self._arrays = [array[cells] for array in self._arrays]
+        if self._beside is not None:
+            self._beside.move(cells, np.arange(len(cells)))
+            self._beside.shrink(len(cells))
         at = iter(range(len(cells)))
         self._panes = {
             pane: {code if renamed is None else renamed[code]: next(at) for code in held}

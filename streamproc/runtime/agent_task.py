@@ -2,25 +2,32 @@
 
 The function runs as an asyncio task and asks its stream for events; asking for the next one says that the last one is
 done, and only then do its results go out. So an event's results go out whole or not at all, and an event that raises
-costs nobody else anything: it becomes a dead letter, the function is started anew, and the next event is its first.
+costs nobody else anything: what it wrote to tables is undone, the function is started anew, and the agent's policy says
+what becomes of the event. It comes again, it becomes a dead letter, or the worker ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from streamproc.batch import Batch, records_of
 from streamproc.columns import Columns, Longs
 from streamproc.define.agent import Agent
+from streamproc.define.errors import Retry
 from streamproc.define.table import tables_of_task
 from streamproc.errors import RecordError, StreamprocError
+from streamproc.process.measures import values_of
+from streamproc.process.state import State
+from streamproc.process.tables import TableState
 from streamproc.record import Record
 from streamproc.runtime.outlet import Outlet, letter_for
 from streamproc.stream import Stream
@@ -44,17 +51,26 @@ class AgentTask:
 
     def __init__(self, agent: Agent, outlet: Outlet) -> None:
         self.agent = agent
+        self.retries = 0  # so far
+        self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep  # between tries
         self._outlet = outlet
+        self.tables = TableState(agent.source.app.tables)
+        self._times: Longs | None = None  # of the batch in work, when its rows are read one by one and time matters
         self._todo: deque[Batch] = deque()
         self._batch: Batch | None = None  # in work
         self._row = -1  # in work, when the function reads rows; -1 when it reads batches
         self._asked = False  # whether the function has asked for anything since it was started
         self._results: list[Any] = []  # of the event or batch in work
+        self._failures = 0  # how often it has raised
+        self._again = False  # whether it is to come once more, and when
+        self._again_at = 0.0
+        self._parts = 0  # how many of the batches to do, from the first on, are parts of one that raised
+        self._is_part = False  # whether the one in work is
         self._wanted: asyncio.Future[None] | None = None  # the function waits for input
         self._done: asyncio.Future[None] | None = None  # take() waits for the function
         self._runner: asyncio.Task[None] | None = None
         self._failure: Exception | None = None  # what no dead letter can mend
-        self._shared_at = 0.0
+        self._shared_at = 0.0  # when others last had their turn
 
     async def take(self, batch: Batch) -> None:
         """Feeds a batch and waits until its last event is done.
@@ -77,8 +93,13 @@ class AgentTask:
             self._wanted.set_result(None)
         await self._done
 
-    async def advance(self) -> None:
+    @property
+    def state(self) -> State:
+        return self.tables
+
+    async def advance(self) -> bool:
         """Agents have no clock of their own."""
+        return False
 
     async def stop(self) -> None:
         """Cancels the function. What is in work gives no results."""
@@ -95,7 +116,17 @@ class AgentTask:
         await self._share()
         if self._batch is None:
             self._batch, self._row = await self._next(), -1
-        self._row += 1
+            self._times = self._event_times(self._batch) if self.tables.timed else None
+        if self._again:
+            await self._wait()
+            self._again = False
+            if self._row < 0 and self.tables.timed:
+                self._times = self._event_times(self._batch)
+            self._row = max(self._row, 0)
+        else:
+            self._row += 1
+        if self._times is not None:
+            self.tables.advance(int(self._times[self._row]))
         return self._batch, self._row
 
     async def next_batch(self) -> Batch:
@@ -104,8 +135,24 @@ class AgentTask:
         """
         await self._finish(keep_rest=False)
         await self._share()
-        self._batch, self._row = await self._next(), -1
+        if self._again and self._batch is not None:
+            await self._wait()
+            whole = self._batch.slice(max(self._row, 0), len(self._batch))
+            self._again = False
+        else:
+            whole = await self._next()
+        self._batch, self._row = whole, -1
+        if self.tables.timed:
+            n = self.tables.advance_batch(self._event_times(whole))
+            if n < len(whole):
+                self._batch = whole.slice(0, n)
+                self._todo.appendleft(whole.slice(n, len(whole)))
+                self._parts += self._is_part
         return self._batch
+
+    def _event_times(self, batch: Batch) -> Longs:
+        time = self.agent.source.time
+        return values_of(batch.column(time), np.int64).data if time else batch.timestamps
 
     async def _next(self) -> Batch:
         while not self._todo:
@@ -113,6 +160,9 @@ class AgentTask:
                 self._done.set_result(None)
             self._wanted = asyncio.get_running_loop().create_future()
             await self._wanted
+            self._shared_at = asyncio.get_running_loop().time()
+        self._is_part = self._parts > 0
+        self._parts -= self._is_part
         return self._todo.popleft()
 
     async def _share(self) -> None:
@@ -128,16 +178,19 @@ class AgentTask:
         """
         self._asked = True
         batch = self._batch
-        if batch is None:
+        if batch is None or self._again:
             return
         try:
+            self.tables.check()
             if self._results:
                 await self._send()
+            self.tables.commit()
+            self._failures = 0
         except RecordError as error:
-            await self._put_aside(error)
+            await self._failed(error)
         except Exception as error:
             await self._give_up(error)
-        if self._batch is not batch:  # it was put aside, and its halves are to do
+        if self._again or self._batch is not batch:  # it comes once more, whole or in halves
             return
         rest = self._row + 1 if self._row >= 0 else len(batch)
         if rest < len(batch):
@@ -183,9 +236,11 @@ class AgentTask:
     # The function's life.
 
     async def _run(self) -> None:
-        tables_of_task.set({})
+        tables_of_task.set(self.tables)
         while True:
             self._asked = False
+            if self._again:
+                await self._wait()
             try:
                 await self._call()
             except (KeyboardInterrupt, SystemExit, GeneratorExit, AgentStopped):
@@ -193,9 +248,9 @@ class AgentTask:
             except BaseException as error:  # of a native library's panics, and of futures that others cancelled, too
                 if isinstance(error, asyncio.CancelledError) and asyncio.current_task().cancelling():  # type: ignore[union-attr]
                     raise
-                if self._batch is None or not self._asked:
+                if not self._again and (self._batch is None or not self._asked):
                     raise AgentStopped(f"agent {self.agent.name!r} raised outside any event: {error!r}") from error
-                await self._put_aside(error)
+                await self._failed(error)
             else:
                 raise AgentStopped(f"agent {self.agent.name!r} returned: its loop over the stream must not end")
 
@@ -212,7 +267,7 @@ class AgentTask:
             await generator.aclose()  # type: ignore[attr-defined]
 
     def _checked(self, value: Any) -> Any:
-        if self._batch is None or not self._asked:
+        if self._batch is None or self._again or not self._asked:
             raise AgentStopped(f"agent {self.agent.name!r} yielded before it read anything: results belong to an event")
         record = self.agent.sinks[0].record
         if isinstance(value, Batch):
@@ -223,17 +278,54 @@ class AgentTask:
             )
         return value
 
-    async def _put_aside(self, error: BaseException) -> None:
-        """Makes the event in work a dead letter; of a batch in work, those rows that raise when they come alone."""
-        batch, self._results = self._batch, []
+    async def _failed(self, error: BaseException) -> None:
+        """Undoes what was in work, and does what the agent's policy says."""
+        batch, policy = self._batch, self.agent.on_error
         assert batch is not None
+        self.tables.rollback()
+        self._results, self._again = [], False
+        self._failures += 1
+        several = self._row < 0 and len(batch) > 1
+        if isinstance(policy, Retry):
+            if self._failures <= policy.times and not (several and self._is_part):
+                self._come_again(policy, error)
+                return
+            policy = policy.then
+        failures, self._failures = self._failures, 0
+        if several:
+            self._halve(batch)
+        elif policy == "stop":
+            await self._give_up(self._stopped(error, failures))
+        else:
+            await self._put_aside(error, batch, failures)
+
+    def _come_again(self, policy: Retry, error: BaseException) -> None:
+        """Lets the event or batch in work come once more, after a while."""
+        wait = policy.wait(self._failures, random.random())
+        self.retries += 1
+        self._again, self._again_at = True, asyncio.get_running_loop().time() + wait
+        said = "agent %s: %s raised, try %d of %d follows in %.3g s: %r"
+        _log.warning(said, self.agent.name, self._place(), self._failures + 1, policy.times + 1, wait, error)
+
+    async def _wait(self) -> None:
+        """Returns when what raised is to come once more. May be cancelled, and called again."""
+        left = self._again_at - asyncio.get_running_loop().time()
+        if left > 0:
+            await self.pause(left)
+            self._again_at = 0.0
+
+    def _halve(self, batch: Batch) -> None:
+        """Those of its rows that raise when they come alone are to blame."""
+        middle = len(batch) // 2
+        self._todo.extendleft((batch.slice(middle, len(batch)), batch.slice(0, middle)))
+        self._parts += 2
+        self._batch = None
+
+    async def _put_aside(self, error: BaseException, batch: Batch, failures: int) -> None:
+        """Makes the event in work a dead letter."""
+        row = max(self._row, 0)
         if self._row < 0:
             self._batch = None
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                self._todo.extendleft((batch.slice(middle, len(batch)), batch.slice(0, middle)))
-                return
-        row = max(self._row, 0)
         offset = int(batch.offsets[row])
         app = self.agent.source.app
         if self.agent.source is app.dead_letters:  # a letter about a letter would come back here, for ever
@@ -242,13 +334,34 @@ class AgentTask:
         letter = letter_for(
             error, app=app.name, stage=self.agent.name, topic=batch.topic, partition=batch.partition, offset=offset
         )
+        if failures > 1:
+            letter = msgspec.structs.replace(letter, error=f"{letter.error} (tried {failures} times)")
         try:
             await self._outlet.dead_letter(letter, batch.records()[row])
         except Exception as broken:
             await self._give_up(broken)
 
+    def _stopped(self, error: BaseException, failures: int) -> AgentStopped:
+        tried = f" (tried {failures} times)" if failures > 1 else ""
+        stopped = AgentStopped(
+            f"agent {self.agent.name!r} stops at {self._place()}{tried}: {type(error).__name__}: {error}\n"
+            "mend what raised and start the worker again: this event comes again, and those behind it have waited"
+        )
+        stopped.__cause__ = error
+        return stopped
+
+    def _place(self) -> str:
+        """Where what is in work lies."""
+        batch = self._batch
+        assert batch is not None
+        first = last = int(batch.offsets[max(self._row, 0)])
+        if self._row < 0:
+            last = int(batch.offsets[-1])
+        return f"{batch.topic}[{batch.partition}] offset {first}{f' to {last}' if last > first else ''}"
+
     def _runner_ended(self, runner: asyncio.Task[None]) -> None:
         self._runner = None
+        self.tables.rollback()  # of an event that the function did not get done with
         error = None if runner.cancelled() else runner.exception()
         if self._failure is None:
             stopped = AgentStopped(f"agent {self.agent.name!r} was stopped")

@@ -1,5 +1,5 @@
 """Results to Kafka, each tied to the block that it came from: a block is not finished before Kafka has all of its
-results.
+results. Where the task's keeper has to, they are held back for the flush.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ from streamproc.define.app import App
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.topic import Topic
 from streamproc.errors import OversizedRecord, StreamprocError
-from streamproc.log.batch_builder import BATCH_OVERHEAD, LIMIT, record_size
+from streamproc.log.batch_builder import BATCH_OVERHEAD, LIMIT, packed, record_size
+from streamproc.log.partition import partition_of
 from streamproc.log.ports import DEFAULT_MESSAGE_LIMIT, Delivery, Headers, Producer, QueueFull
 from streamproc.record import Record
+from streamproc.runtime.keeper import Ahead, KeptTask, Result
 from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.originals import record_at
 from streamproc.runtime.outlet import cut
 from streamproc.runtime.transport.block import Block
 from streamproc.runtime.transport.producer import BatchProducer
+
+Wire = tuple[bytes | None, bytes, Headers]  # key, value, headers
 
 _AHEAD = 60_000  # ms; what is stamped later than this from now is stamped so: brokers refuse more than an hour
 _PAUSE = 1  # bodies that are handed over before others may run
@@ -91,12 +96,15 @@ class KafkaOutlet:
         limits: Mapping[str, int] | None = None,
     ) -> None:
         self.block: Block | None = None  # in work; None between blocks, when only the clock moves
+        self.kept: KeptTask | None = None  # in work, where its state is kept
         self._app, self._stage = app, stage
         self._codecs, self._producer, self._metrics, self._failed = codecs, producer, metrics, failed
         self._batches = batches
         self._limits = limits or {}
         self._writers: dict[str, RecordWriter] = {}
         self._lanes: dict[str, Lane] = {}
+        self._exactly_once = app.guarantee == "exactly_once"
+        self._turn = 0  # of results without a key that are held
         self._delivered: dict[str, Counter] = {}
 
     async def send(
@@ -118,6 +126,9 @@ class KafkaOutlet:
         for key, value, extra in wires:
             if (size := record_size(key, value, extra)) > most:
                 raise OversizedRecord(topic.name, size, most)
+        if self._held:
+            self._hold(topic, wires, timestamps)
+            return
         for (key, value, extra), timestamp in zip(wires, timestamps, strict=True):
             await self._send(topic, key, value, timestamp, extra)
 
@@ -135,6 +146,12 @@ class KafkaOutlet:
             await self.send(topic, records_of(columns, topic.record), timestamps.tolist())
             return
         bodies = self._writer(topic).write(columns, np.minimum(timestamps, _latest()), partitions)
+        if self._held and self.kept is not None:
+            for i, (partition, body) in enumerate(bodies, 1):
+                self.kept.hold(Result(topic.name, partition, body))
+                if i % _PAUSE == 0:
+                    await asyncio.sleep(0)
+            return
         lane = self._lane(topic)
         await lane.turn(by_batches=True)
         for i, (partition, body) in enumerate(bodies, 1):
@@ -146,15 +163,42 @@ class KafkaOutlet:
         """Sends a dead letter, tied to its block like any result: it is not lost either."""
         if record is not None and letter.topic is not None:
             topic = self._app.topics[letter.topic]
-            letter = msgspec.structs.replace(
-                letter, key=topic.key_of(record), value=self._codecs[topic.name].encode(record)
+            raw = None if self.block is None or letter.offset is None else record_at(self.block, letter.offset)
+            key, value = (
+                (raw.key, raw.value) if raw else (topic.key_of(record), self._codecs[topic.name].encode(record))
             )
+            letter = msgspec.structs.replace(letter, key=key, value=value)
         sink = self._app.dead_letters
         letter = cut(letter, self._limit(sink))
         self._metrics.dead_letters.labels(letter.stage, letter.reason).inc()
         where = f"{letter.topic}[{letter.partition}] {letter.offset}"
         _log.warning("put aside (%s, %s): %s, at %s", letter.stage, letter.reason, letter.error[:200], where)
-        await self._send(sink, None, self._codecs[sink.name].encode(letter), letter.time, ())
+        value = self._codecs[sink.name].encode(letter)
+        if self._held:
+            self._hold(sink, [(None, value, ())], [letter.time])
+        else:
+            await self._send(sink, None, value, letter.time, ())
+
+    @property
+    def _held(self) -> bool:
+        """Whether results wait for the flush of the task in work. What the clock brings does, whatever is guaranteed: a
+        replay of the input would not bring it. And what comes behind it.
+        """
+        return self.kept is not None and (self._exactly_once or self.block is None or self.kept.holds)
+
+    def _hold(self, topic: Topic, wires: Sequence[Wire], timestamps: Sequence[int]) -> None:
+        assert self.kept is not None
+        parts: dict[int, list[int]] = {}
+        for i, (key, _, _) in enumerate(wires):
+            self._turn += key is None
+            partition = self._turn % topic.partitions if key is None else partition_of(key, topic.partitions)
+            parts.setdefault(partition, []).append(i)
+        latest = _latest()
+        for partition, rows in parts.items():
+            keys, values, headers = zip(*(wires[i] for i in rows), strict=True)
+            stamps = [min(timestamps[i], latest) for i in rows]
+            for body in packed(stamps, keys, values, self._body_limit(topic), headers):
+                self.kept.hold(Result(topic.name, partition, body))
 
     async def _send(self, topic: Topic, key: bytes | None, value: bytes, timestamp: int, headers: Headers) -> None:
         await self._lane(topic).turn(by_batches=False)
@@ -169,10 +213,12 @@ class KafkaOutlet:
 
     def _writer(self, topic: Topic) -> RecordWriter:
         if topic.name not in self._writers:
-            most = self._limit(topic)
-            limit = min(LIMIT, most - BATCH_OVERHEAD)
+            limit, most = self._body_limit(topic), self._limit(topic)
             self._writers[topic.name] = RecordWriter(self._codecs[topic.name], topic, limit=limit, most=most)
         return self._writers[topic.name]
+
+    def _body_limit(self, topic: Topic) -> int:
+        return min(LIMIT, self._limit(topic) - BATCH_OVERHEAD)
 
     def _limit(self, topic: Topic) -> int:
         return self._limits.get(topic.name, DEFAULT_MESSAGE_LIMIT)
@@ -195,6 +241,9 @@ class KafkaOutlet:
         if block is not None:
             block.hold()
         lane.sent()
+        ahead: Ahead | None = None if self.kept is None else self.kept.ahead
+        if ahead is not None:
+            ahead.sent()
 
         def done(delivery: Delivery) -> None:
             lane.settled()
@@ -202,6 +251,8 @@ class KafkaOutlet:
                 self._failed(StreamprocError(f"Kafka refused a result of {self._stage!r}: {delivery.error}"))
                 return
             delivered.inc(records)
+            if ahead is not None:
+                ahead.settled()
             if block is not None:
                 block.release()
 

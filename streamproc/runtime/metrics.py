@@ -7,6 +7,32 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 _FAST = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
+class SourceMetrics:
+    """One topic's part of the metrics of what is taken in. To find it anew for every event would cost as much as the
+    event.
+    """
+
+    def __init__(self, metrics: WorkerMetrics, topic: str) -> None:
+        self.blocks, self.bytes = metrics.blocks.labels(topic), metrics.bytes.labels(topic)
+        self.decode = metrics.decode.labels(topic)
+        self._rows = {path: metrics.rows.labels(topic, path) for path in ("block", "row", "tombstone", "bad")}
+
+    def count_rows(self, **by_path: int) -> None:
+        """Counts rows, by path."""
+        for path, count in by_path.items():
+            if count:
+                self._rows[path].inc(count)
+
+
+class StageMetrics:
+    """One agent's or aggregation's part of the metrics of its work."""
+
+    def __init__(self, metrics: WorkerMetrics, agent: str) -> None:
+        self.events, self.late = metrics.events.labels(agent), metrics.late.labels(agent)
+        self.processing, self.latency = metrics.processing.labels(agent), metrics.latency.labels(agent)
+        self.tasks, self.retries = metrics.tasks.labels(agent), metrics.retries.labels(agent)
+
+
 class WorkerMetrics:
     """All metrics of one worker. Labels are names from the topology, so their number is bounded by it."""
 
@@ -20,11 +46,14 @@ class WorkerMetrics:
         self.late = self._counter(
             "late_events", "Events that came after the close of at least one of their windows.", "agent"
         )
+        self.retries = self._counter("retries", "Tries of events or batches that had raised before.", "agent")
         self.dead_letters = self._counter("dead_letters", "Records put aside.", "stage", "reason")
         self.decode = self._histogram("decode_seconds", "Time to decode one block.", "topic")
         self.processing = self._histogram(
             "processing_seconds", "Time an agent or aggregation took for one block.", "agent"
         )
+        self.recovery = self._histogram("recovery_seconds", "Time until a partition's state was there again.", "topic")
+        self.flush = self._histogram("flush_seconds", "Time to keep what changed of a partition's state.", "topic")
         self.latency = self._histogram(
             "latency_seconds", "From an event's intake to its result handed to Kafka.", "agent"
         )

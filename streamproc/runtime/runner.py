@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,14 @@ from streamproc.batch import Batch
 from streamproc.columns import Longs
 from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
-from streamproc.runtime.agent_task import AgentStopped
+from streamproc.runtime.agent_task import AgentStopped, AgentTask
 from streamproc.runtime.kafka_outlet import KafkaOutlet
-from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.keeper import Keeper, KeptTask
+from streamproc.runtime.metrics import SourceMetrics, StageMetrics, WorkerMetrics
 from streamproc.runtime.outlet import letter_for
 from streamproc.runtime.tasks import AggregationTask, Clock, Task, task_for
 from streamproc.runtime.transport.block import Block, Fetched
+from streamproc.state import topics as changelogs
 
 _LETTERS = 50  # dead letters that are sent before others may run
 
@@ -31,55 +34,62 @@ class TopicReader:
         self.topic = topic
         self._decoder = BlockDecoder(topic, codec, columns)
         self._whole = self._decoder if columns is None else BlockDecoder(topic, codec)
-        self._app_metrics = metrics
+        self._metrics = SourceMetrics(metrics, topic)
 
     async def read(self, block: Block, outlet: KafkaOutlet, app: str) -> list[Batch]:
         """The block's good rows. Of a fetch that comes in pieces all is decoded with the first."""
         decoded = block.shared.get(self)
+        while isinstance(decoded, asyncio.Future):  # another stage is at it
+            await asyncio.wait([decoded])
+            decoded = block.shared.get(self)
         if decoded is None:
-            decoded = block.shared[self] = self._decode(block)
-            assert isinstance(decoded, Decoded)
-            for number, bad in enumerate(decoded.bad):
-                if number % _LETTERS == 0:
-                    await asyncio.sleep(0)
-                raw = bad.record
-                letter = letter_for(
-                    bad.error,
-                    app=app,
-                    stage="decode",
-                    topic=block.topic,
-                    partition=block.partition,
-                    offset=raw.offset,
-                    key=raw.key,
-                    value=raw.value,
-                )
-                await outlet.dead_letter(letter)
-            decoded.bad.clear()
+            decoded = block.shared[self] = await self._decode(block)
+            await self._send_letters(decoded, block, outlet, app)
         assert isinstance(decoded, Decoded)
         fetched = block.fetched
         if not fetched.is_piece:
             return decoded.batches
         return [part for batch in decoded.batches if len(part := _between(batch, fetched))]
 
-    def _decode(self, block: Block) -> Decoded:
+    async def _send_letters(self, decoded: Decoded, block: Block, outlet: KafkaOutlet, app: str) -> None:
+        for number, bad in enumerate(decoded.bad):
+            if number % _LETTERS == 0:
+                await asyncio.sleep(0)
+            raw = bad.record
+            letter = letter_for(
+                bad.error,
+                app=app,
+                stage="decode",
+                topic=block.topic,
+                partition=block.partition,
+                offset=raw.offset,
+                key=raw.key,
+                value=raw.value,
+            )
+            await outlet.dead_letter(letter)
+        decoded.bad.clear()
+
+    async def _decode(self, block: Block) -> Decoded:
         began = time.perf_counter()
-        fetched = block.fetched
-        decoded = self._decoder.decode(block.partition, fetched.parts, fetched.begin)
+        fetched, decoded = block.fetched, Decoded()
+        steps = self._decoder.steps(decoded, block.partition, fetched.parts, fetched.begin)
+        if next(steps, self) is None:  # it takes its time
+            ready = block.shared[self] = asyncio.get_running_loop().create_future()
+            try:
+                for _ in steps:
+                    await asyncio.sleep(0)
+            finally:
+                block.shared.pop(self, None)
+                ready.set_result(None)
         if self._whole is not self._decoder:
             self._lend_all_columns(block, decoded)
-        metrics, topic = self._app_metrics, block.topic
-        metrics.decode.labels(topic).observe(time.perf_counter() - began)
-        metrics.blocks.labels(topic).inc()
-        metrics.bytes.labels(topic).inc(block.size)
-        counts = {
-            "block": decoded.block_rows,
-            "row": decoded.row_rows,
-            "tombstone": decoded.tombstones,
-            "bad": len(decoded.bad),
-        }
-        for path, count in counts.items():
-            if count:
-                metrics.rows.labels(topic, path).inc(count)
+        metrics = self._metrics
+        metrics.decode.observe(time.perf_counter() - began)
+        metrics.blocks.inc()
+        metrics.bytes.inc(block.size)
+        metrics.count_rows(
+            block=decoded.block_rows, row=decoded.row_rows, tombstone=decoded.tombstones, bad=len(decoded.bad)
+        )
         return decoded
 
     def _lend_all_columns(self, block: Block, decoded: Decoded) -> None:
@@ -105,6 +115,7 @@ class Runner:
     Args:
         definition: what it runs.
         reader: of its source topic, shared with others that read it.
+        keeper: of a partition of the source, where there is one.
     """
 
     def __init__(
@@ -114,19 +125,62 @@ class Runner:
         outlet: KafkaOutlet,
         metrics: WorkerMetrics,
         clock: Clock,
+        keeper: Callable[[int], Keeper | None] = lambda partition: None,
     ) -> None:
         self.definition = definition
-        self._reader, self._outlet, self._metrics, self._clock = reader, outlet, metrics, clock
+        self._keeper = keeper
+        self._one = asyncio.Lock()  # one batch at a time, or the clock
+        self._kept: dict[int, KeptTask] = {}
+        self._reader, self._outlet, self._clock = reader, outlet, clock
+        self._all_metrics, self._metrics = metrics, StageMetrics(metrics, definition.name)
         self._tasks: dict[int, Task] = {}
         self._idle_clocks: dict[int, int] = {}  # by partition, in milliseconds
         self._next: dict[int, int] = {}  # by partition: the first offset that its state has not seen
         self._late: dict[int, int] = {}  # by partition: how many late events the metric knows of
+        self._retries: dict[int, int] = {}  # the same, of retries
 
     async def take(self, block: Block) -> None:
         """Runs a block through the partition's task, and lets go of it."""
-        self._outlet.block = block
         began = time.perf_counter()
-        name = self.definition.name
+        keeper = self._keeper(block.partition)
+        kept = self._kept.get(block.partition)
+        if keeper is not None and kept is not None and not await self._is_ready(keeper, kept, block.partition):
+            return
+        async with self._one, kept.lock if kept is not None else nullcontext():
+            if self._kept.get(block.partition) is not kept:
+                return  # the partition went to another worker meanwhile, and the block with it
+            self._outlet.block, self._outlet.kept = block, kept
+            try:
+                if not await self._run(block, kept):
+                    if kept is not None:
+                        kept.spoil()
+                    return
+            except BaseException:
+                if kept is not None:
+                    kept.spoil()
+                raise
+            finally:
+                self._outlet.block = self._outlet.kept = None
+            if kept is not None:
+                kept.saw(block, max(block.fetched.next_offset, self._next.get(block.partition, 0)))
+        took = time.perf_counter() - began
+        self._metrics.processing.observe(took)
+        block.leave(took)
+
+    async def _is_ready(self, keeper: Keeper, kept: KeptTask, partition: int) -> bool:
+        """Waits for a partition's state. False when it went to another worker meanwhile."""
+        try:
+            await keeper.ready()
+        except asyncio.CancelledError:
+            if self._keeper(partition) is keeper:
+                raise
+            return False
+        if kept.position is not None:
+            self._next.setdefault(partition, kept.position)
+        return True
+
+    async def _run(self, block: Block, kept: KeptTask | None) -> bool:
+        """False when the partition went to another worker meanwhile."""
         if block.fetched.restarted:  # the topic was made anew, and counts from the start again
             self._next.pop(block.partition, None)
         for batch in await self._reader.read(block, self._outlet, self.definition.source.app.name):
@@ -139,14 +193,25 @@ class Runner:
             except (AgentStopped, asyncio.CancelledError):
                 if self._tasks.get(block.partition) is task:
                     raise
-                self._outlet.block = None
-                return  # the partition went to another worker meanwhile, and the block with it
+                return False
             self._next[block.partition] = int(fresh.offsets[-1]) + 1
-            self._metrics.events.labels(name).inc(len(fresh))
-            self._metrics.latency.labels(name).observe(max(0.0, (self._clock() - int(fresh.timestamps[-1])) / 1000))
-        self._metrics.processing.labels(name).observe(time.perf_counter() - began)
-        self._outlet.block = None
-        block.leave(time.perf_counter() - began)
+            self._metrics.events.inc(len(fresh))
+            self._metrics.latency.observe(max(0.0, (self._clock() - int(fresh.timestamps[-1])) / 1000))
+        return True
+
+    def keep_state(self, partition: int, limit: int) -> KeptTask | None:
+        """A partition's task, made now, for its keeper; None where it has no state to keep.
+
+        Args:
+            limit: bytes that a record batch of the changelog may have.
+        """
+        state = self._task(partition).state
+        if state is None:
+            return None
+        name = self.definition.name
+        topic = changelogs.name(self.definition.source.app.name, name)
+        kept = self._kept[partition] = KeptTask(name, topic, state, limit)
+        return kept
 
     def idle_for(self, partition: int, ms: int) -> None:
         """A partition had nothing to give for so long. Windows see only this time pass, not that in which the worker
@@ -157,34 +222,49 @@ class Runner:
 
     async def advance(self) -> None:
         """Lets the time of idle partitions close their windows."""
-        if self._outlet.block is None:
-            for task in list(self._tasks.values()):
-                await task.advance()
+        if self._one.locked():
+            return
+        for partition, task in list(self._tasks.items()):
+            keeper, kept = self._keeper(partition), self._kept.get(partition)
+            if keeper is not None and not keeper.opened:
+                continue
+            async with self._one, kept.lock if kept is not None else nullcontext():
+                self._outlet.kept = kept
+                try:
+                    if await task.advance() and kept is not None:
+                        kept.clock()
+                finally:
+                    self._outlet.kept = None
 
     async def keep(self, partitions: Iterable[int]) -> None:
         """Drops the state of all partitions but these: another worker has them now."""
         for partition in set(self._tasks) - set(partitions):
+            self._kept.pop(partition, None)
             await self._tasks.pop(partition).stop()
             self._next.pop(partition, None)
             self._idle_clocks.pop(partition, None)
             self._late.pop(partition, None)
+            self._retries.pop(partition, None)
             self._clear_gauges(partition)
-        self._metrics.tasks.labels(self.definition.name).set(len(self._tasks))
+        self._metrics.tasks.set(len(self._tasks))
 
     async def stop(self) -> None:
         await self.keep(())
 
     def observe(self) -> None:
         """Sets the gauges."""
-        self._metrics.tasks.labels(self.definition.name).set(len(self._tasks))
+        self._metrics.tasks.set(len(self._tasks))
         for partition, task in self._tasks.items():
             if isinstance(task, AggregationTask):
-                at = (self.definition.name, str(partition))
-                self._metrics.late.labels(at[0]).inc(task.late_events - self._late.get(partition, 0))
+                at, metrics = (self.definition.name, str(partition)), self._all_metrics
+                self._metrics.late.inc(task.late_events - self._late.get(partition, 0))
                 self._late[partition] = task.late_events
-                self._metrics.watermark.labels(*at).set((task.window.stream_time or 0) / 1000)
-                self._metrics.open_panes.labels(*at).set(task.window.open_panes)
-                self._metrics.keys.labels(*at).set(task.window.keys)
+                metrics.watermark.labels(*at).set((task.window.stream_time or 0) / 1000)
+                metrics.open_panes.labels(*at).set(task.window.open_panes)
+                metrics.keys.labels(*at).set(task.window.keys)
+            elif isinstance(task, AgentTask):
+                self._metrics.retries.inc(task.retries - self._retries.get(partition, 0))
+                self._retries[partition] = task.retries
 
     def _task(self, partition: int) -> Task:
         if partition not in self._tasks:
@@ -203,7 +283,7 @@ class Runner:
         return batch.slice(int(batch.offsets.searchsorted(first)), len(batch))
 
     def _clear_gauges(self, partition: int) -> None:
-        for gauge in (self._metrics.watermark, self._metrics.open_panes, self._metrics.keys):
+        for gauge in (self._all_metrics.watermark, self._all_metrics.open_panes, self._all_metrics.keys):
             _forget(gauge, self.definition.name, str(partition))
 
 

@@ -16,7 +16,8 @@ from streamproc.define.aggregation import Aggregation
 from streamproc.errors import RecordError
 from streamproc.log.ports import Headers
 from streamproc.process.results import Closed
-from streamproc.process.windowing import WindowTask
+from streamproc.process.state import State
+from streamproc.process.windowing import window_task
 from streamproc.runtime.agent_task import AgentTask
 from streamproc.runtime.outlet import Outlet, letter_for
 
@@ -26,24 +27,32 @@ Clock = Callable[[], int]
 class Task(Protocol):
     """Takes batches of one partition, in order."""
 
+    @property
+    def state(self) -> State | None:
+        """What it keeps; None where it keeps nothing."""
+
     async def take(self, batch: Batch) -> None:
         """Returns when every event of the batch is done and its results are handed to the outlet."""
 
-    async def advance(self) -> None:
-        """Lets time go on by the clock."""
+    async def advance(self) -> bool:
+        """Lets time go on by the clock. Whether that changed anything."""
 
     async def stop(self) -> None: ...
 
 
 class AggregationTask:
-    """Runs a :class:`WindowTask` and sends what it gives."""
+    """Runs an engine of windows and sends what it gives."""
 
     def __init__(self, definition: Aggregation, outlet: Outlet, clock: Clock) -> None:
         self.definition = definition
-        self.window = WindowTask(definition)
+        self.window = window_task(definition)
         self._outlet = outlet
         self._clock = clock
         self.late_events = 0  # so far
+
+    @property
+    def state(self) -> State | None:
+        return self.window
 
     async def take(self, batch: Batch) -> None:
         if not len(batch):
@@ -56,11 +65,12 @@ class AggregationTask:
             await self._send_late(late, [(("missed", b"%d" % missed), ("of", b"%d" % of)) for missed, of in counts])
         await self._send(closed, batch.timestamps[closed.causes])
 
-    async def advance(self) -> None:
+    async def advance(self) -> bool:
         """Results of windows that the clock closes are stamped with the clock."""
-        now = self._clock()
+        now, before = self._clock(), self.window.stream_time
         closed = self.window.advance(now)
         await self._send(closed, np.full(len(closed.results), now, np.int64))
+        return self.window.stream_time != before
 
     async def stop(self) -> None:
         """Nothing runs between batches."""
@@ -120,4 +130,4 @@ def task_for(definition: Agent | Aggregation, outlet: Outlet, clock: Clock) -> T
 
 def needed_columns(definition: Agent | Aggregation) -> frozenset[str] | None:
     """The fields that a definition reads, or None for all."""
-    return WindowTask(definition).columns if isinstance(definition, Aggregation) else None
+    return window_task(definition).columns if isinstance(definition, Aggregation) else None

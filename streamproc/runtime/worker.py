@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import time
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker is one core; partitions are how work is spread
 
+from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from streamproc import compiled
@@ -20,16 +23,23 @@ from streamproc.define.topic import Topic
 from streamproc.errors import StreamprocError
 from streamproc.log.batch_builder import BATCH_OVERHEAD
 from streamproc.log.kafka_admin import KafkaAdmin
+from streamproc.log.kafka_configs import Configs
 from streamproc.log.kafka_producer import KafkaProducer
 from streamproc.runtime import faust_app
 from streamproc.runtime.kafka_outlet import KafkaOutlet
+from streamproc.runtime.keeper import Keeper, KeptTask
+from streamproc.runtime.keepers import Keepers
+from streamproc.runtime.memory import keep_freed_memory
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.quiet import calm_libraries
+from streamproc.runtime.reader import ChangelogReader
 from streamproc.runtime.runner import Runner, TopicReader
 from streamproc.runtime.tasks import needed_columns
-from streamproc.runtime.topics import topic_specs
-from streamproc.runtime.transport.producer import JOIN, BatchProducer
+from streamproc.runtime.topics import check_changelogs, has_state, topic_specs
+from streamproc.runtime.transport.producer import BatchProducer
+from streamproc.runtime.transport.sender import JOIN
 from streamproc.settings import KafkaSettings
+from streamproc.state import topics as changelogs
 
 _TICK = 0.2  # seconds between looks at idle partitions and gauges
 _STOP_WITHIN = 8.0  # seconds for what is in work
@@ -49,6 +59,14 @@ async def _prepare_kernels() -> None:
     if not done:
         _log.info("compiling kernels for this machine: once, and kept for the next start")
     await loading
+
+
+def _keep_objects() -> None:
+    """What is there by now, mostly libraries' (numba's alone are hundreds of thousands), stays: to look through it once
+    more stops everything for a tenth of a second and longer.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def now_ms() -> int:
@@ -87,6 +105,8 @@ class Worker:
         self._limits: dict[str, int] = {}  # by topic, how many bytes a batch may have
         self._producer: KafkaProducer | None = None
         self._batches: BatchProducer | None = None  # of results that come as columns
+        self._keepers: Keepers | None = None  # of state
+        self._changelogs: ChangelogReader | None = None
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -96,24 +116,40 @@ class Worker:
             BrokerUnavailable, TopicError, IncompatibleSchema: nothing was started.
         """
         calm_libraries()
-        admin = KafkaAdmin(self.kafka)
+        keep_freed_memory()
+        admin, configs = KafkaAdmin(self.kafka), Configs(self.kafka)
         try:
-            await admin.ensure(topic_specs(self.app, self.replication))
-            self._limits = await admin.message_limits(list(self.app.topics))
+            specs = topic_specs(self.app, self.replication)
+            await admin.ensure(specs)
+            self._limits = await admin.message_limits([spec.name for spec in specs])
+            await check_changelogs(self.app, admin, configs)
         finally:
             await admin.close()
+            await configs.close()
         await _prepare_kernels()
         codecs = {t.name: await asyncio.to_thread(Codec.of, t, self.registry) for t in self.app.topics.values()}
         self._producer, self._batches = self._make_producers()
         await self._batches.start()
         self._runners = self._make_runners(codecs)
+        self._changelogs = ChangelogReader(self.kafka)
+        await self._changelogs.start()
+        self._keepers = Keepers(
+            self.app.name,
+            self._kept_tasks,
+            self._make_keepers_producer,
+            self._changelogs,
+            self.metrics,
+            self.fail,
+            every=(self.app.flush or 0) / 1000,
+        )
         self._faust = faust_app.build(
             self.app,
             self._runners,
             self.kafka,
             failed=self.fail,
-            assigned=self._has_partitions.set,
+            assigned=self._assigned,
         )
+        _keep_objects()
         await self._faust.start()
         self._ticker = asyncio.create_task(self._tick(), name="worker ticker")
         self.ready = True
@@ -160,8 +196,12 @@ class Worker:
             await asyncio.wait([self._ticker])
         if self._faust is not None:
             await self._stop_faust()
+        if self._keepers is not None:
+            await self._keepers.close(flush=self.failure is None and not self.stuck)
         for runner in self._runners.values():
             await runner.stop()
+        if self._changelogs is not None:
+            await self._changelogs.close()
         closing = [producer.close() for producer in (self._producer, self._batches) if producer is not None]
         await asyncio.gather(*closing)
 
@@ -203,8 +243,41 @@ class Worker:
             outlet = KafkaOutlet(
                 self.app, name, codecs, self._producer, self.metrics, self.fail, self._batches, self._limits
             )
-            runners[name] = Runner(definition, readers[definition.source], outlet, self.metrics, now_ms)
+            keeper = partial(self._keeper, definition.source.name)
+            runners[name] = Runner(definition, readers[definition.source], outlet, self.metrics, now_ms, keeper)
         return runners
+
+    async def _assigned(self, partitions: set[TP]) -> None:
+        assert self._keepers is not None
+        await self._keepers.assigned((tp.topic, tp.partition) for tp in partitions)
+        self._has_partitions.set()
+
+    def _keeper(self, topic: str, partition: int) -> Keeper | None:
+        return None if self._keepers is None else self._keepers.get(topic, partition)
+
+    def _kept_tasks(self, topic: str, partition: int) -> list[KeptTask]:
+        """The tasks of a partition that have state."""
+        found = []
+        for runner in self._runners.values():
+            stage = runner.definition
+            if stage.source.name == topic and has_state(self.app, stage):
+                limit = self._limits[changelogs.name(self.app.name, stage.name)]
+                kept = runner.keep_state(partition, limit)
+                if kept is not None:
+                    found.append(kept)
+        return found
+
+    def _make_keepers_producer(self, transactional_id: str) -> BatchProducer:
+        return BatchProducer(
+            self.kafka,
+            transactional_id=transactional_id,
+            close_timeout=_FLUSH_WITHIN,
+            join_bytes=self._join_bytes(),
+        )
+
+    def _join_bytes(self) -> int:
+        """Up to which small bodies become one batch: every topic must take it."""
+        return min(min(self._limits.values()) - BATCH_OVERHEAD, JOIN)
 
     def _make_producers(self) -> tuple[KafkaProducer, BatchProducer]:
         """Both send what every topic takes: one record as large as the largest allows, batches for the smallest."""
@@ -216,7 +289,7 @@ class Worker:
             max_message_bytes=max(max(self._limits.values()), 1_000_000),
             batch_bytes=min(room, 1_000_000),
         )
-        return single, BatchProducer(self.kafka, close_timeout=_FLUSH_WITHIN, join_bytes=min(room, JOIN))
+        return single, BatchProducer(self.kafka, close_timeout=_FLUSH_WITHIN, join_bytes=self._join_bytes())
 
     def _sources(self) -> set[Topic]:
         return {definition.source for definition in self.app.agents.values()}

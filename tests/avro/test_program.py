@@ -29,7 +29,7 @@ def wanted_of(draw: Any, schema: Any) -> frozenset[str]:
 
 
 @given(st.data(), records())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_values_of_any_schema(data: st.DataObject, schema: Any) -> None:
     codec = codec_for(schema, registry())
     drawn = data.draw(st.lists(values(schema), min_size=1, max_size=5))
@@ -52,7 +52,7 @@ def test_values_of_any_schema(data: st.DataObject, schema: Any) -> None:
 
 
 @given(st.data(), records())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_values_of_another_writer(data: st.DataObject, writer: Any) -> None:
     known = registry()
     reader = data.draw(readers(writer))
@@ -72,7 +72,7 @@ def test_values_of_another_writer(data: st.DataObject, writer: Any) -> None:
 
 
 @given(st.data(), records(), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_damaged_values(data: st.DataObject, writer: Any, evolved: bool) -> None:
     known = registry()
     codec = codec_for(data.draw(readers(writer)) if evolved else writer, known)

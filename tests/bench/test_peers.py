@@ -54,6 +54,21 @@ def test_a_jar_that_is_not_the_locked_one_is_refused(tmp_path: Path, monkeypatch
     assert not list((tmp_path / "peers" / "jars").iterdir())
 
 
+def test_a_download_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def resolve(coordinate: str, scratch: Path) -> Path:
+        tried.append(coordinate)
+        raise OSError("reset by peer")
+
+    monkeypatch.setenv("STREAMPROC_CACHE", str(tmp_path))
+    monkeypatch.setattr(install, "resolve", resolve)
+    monkeypatch.setattr(install, "_PAUSE", 0.0)
+    with pytest.raises(StreamprocError, match="cannot be fetched: reset by peer"):
+        install.jars("compiler")
+    assert len(tried) == 3
+
+
 def test_what_cannot_be_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMPROC_CACHE", str(tmp_path))
     with pytest.raises(StreamprocError, match="installing nothing failed"):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from streamproc.bench import process as bench_process
 from streamproc.bench.process import process
 from streamproc.errors import StreamprocError
 
@@ -19,7 +20,7 @@ def python(code: str) -> list[str]:
 
 def gone(pid: int) -> bool:
     """Whether no process has this id, or only one that nobody has buried yet."""
-    for _ in range(100):
+    for _ in range(1200):
         try:
             os.kill(pid, 0)
             with open(f"/proc/{pid}/stat") as file:
@@ -54,7 +55,8 @@ def test_patience_is_bounded() -> None:
             child.wait(0.2)
 
 
-def test_it_goes_with_its_children_even_if_it_does_not_mind() -> None:
+def test_it_goes_with_its_children_even_if_it_does_not_mind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_process, "_STOP_WITHIN", 0.5)
     code = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

@@ -10,12 +10,12 @@ from streamproc.bench import check
 from streamproc.bench.jobs import TRADES
 from streamproc.bench.reference import PARTITION, Asked, expected
 from streamproc.define.aggregates import count, maximum, mean, minimum, total
-from streamproc.define.windows import Window
+from streamproc.define.windows import AlignedWindow
 
 ASKED = Asked(
     "k",
     "t",
-    Window(6, 4),
+    AlignedWindow(6, 4),
     1,
     {"n": count(), "sum": total("x"), "mean": mean("x"), "low": minimum("y"), "high": maximum("y")},
 )

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from streamproc.bench import reference
 from streamproc.cli.main import main
 from streamproc.settings import KafkaSettings
+from tests.cli.kit import command
 
 
 def left(kafka: KafkaSettings) -> list[str]:
@@ -45,15 +45,15 @@ def test_jobs_run_are_right_and_leave_nothing(
     kafka: KafkaSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "found.json"
-    jobs = ["j1", "j2", "rows"]  # `make bench ARGS=--short` runs all of them
-    args = ["bench", *jobs, "--events", "10000", "--rounds", "1", "--json", str(file)]
+    jobs = ["j1", "rows"]  # `make bench ARGS=--short` runs all of them
+    args = ["bench", *jobs, "--events", "3000", "--rounds", "1", "--json", str(file)]
     assert main([*args, "--bootstrap", kafka.bootstrap]) == 0
     found = json.loads(file.read_bytes())
     assert [line["job"] for line in found["throughput"]] == jobs
     for line in found["throughput"]:
         (metered,), (verdict,) = line["metered"], line["verdicts"]
-        assert metered["events"] == sum(metered["paths"].values()) == 10000
-        assert 0 < metered["warm_events"] < 10000
+        assert metered["events"] == sum(metered["paths"].values()) == 3000
+        assert 0 < metered["warm_events"] < 3000
         assert verdict["results"] > 0
         assert verdict["wrong"] == []
         assert verdict["bits"] == ("panes" if line["job"] == "j1" else "")
@@ -64,11 +64,11 @@ def test_jobs_run_are_right_and_leave_nothing(
 @pytest.mark.e2e
 def test_one_event_at_a_time(kafka: KafkaSettings, tmp_path: Path) -> None:
     file = tmp_path / "found.json"
-    args = ["bench", "one", "--events", "20", "--rounds", "2", "--json", str(file)]
+    args = ["bench", "one", "--events", "20", "--rounds", "1", "--json", str(file)]
     assert main([*args, "--bootstrap", kafka.bootstrap]) == 0
     (found,) = json.loads(file.read_bytes())["latency"]
-    assert found["events"] == 2 * 2 * 20
-    assert [len(found["p99"][way]) for way in ("bare", "streamproc")] == [2, 2]
+    assert found["events"] == 2 * 20
+    assert [len(found["p99"][way]) for way in ("bare", "streamproc")] == [1, 1]
     assert left(kafka) == []
 
 
@@ -82,7 +82,7 @@ def test_wrong_results_fail_it(
         return real(events, asked).with_columns(n=pl.col("n") + (pl.int_range(pl.len()) == 0))
 
     monkeypatch.setattr(reference, "expected", other)
-    args = ["bench", "j1", "--events", "20000", "--rounds", "1", "--json", str(tmp_path / "found.json")]
+    args = ["bench", "j1", "--events", "3000", "--rounds", "1", "--json", str(tmp_path / "found.json")]
     assert main([*args, "--bootstrap", kafka.bootstrap]) == 1
     assert "error: results are wrong\n  j1, streamproc, round 1: n of 1 windows is wrong" in capsys.readouterr().err
     assert left(kafka) == []
@@ -91,13 +91,13 @@ def test_wrong_results_fail_it(
 @pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle_it_leaves_nothing(kafka: KafkaSettings, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "streamproc", "bench", "j1", "--events", "30000", "--rounds", "1000"]
-    environ = {**os.environ, **kafka.environ()}
-    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as bench:
+    words = ("-m", "streamproc", "bench", "j1", "--events", "3000", "--rounds", "1000")
+    with command(*words, env={**os.environ, **kafka.environ()}, stdout=subprocess.DEVNULL) as bench:
         assert bench.stderr is not None
         for line in bench.stderr:
             if line.startswith("round 1 "):
                 break
         bench.send_signal(number)
-        assert bench.wait(60) == 130
+        assert "Traceback" not in bench.communicate(timeout=60)[1]
+        assert bench.returncode == 130
     assert left(kafka) == []

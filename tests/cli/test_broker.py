@@ -1,5 +1,6 @@
 """``streamproc broker`` as a process of its own."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,24 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.kit import command
+
 pytestmark = pytest.mark.e2e
 
 
-def start(tmp_path, *args):
+@contextlib.contextmanager
+def started(tmp_path, *args):
     """The command, up and running, with its address. Temporary files go to tmp_path."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamproc", "broker", "--port", "0", *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        start_new_session=True,
-    )
-    line = process.stdout.readline()
-    if " at " not in line:
-        process.kill()
-        pytest.fail(process.communicate()[1])
-    return process, line
+    words = ("-m", "streamproc", "broker", "--port", "0", *args)
+    with command(*words, env={**os.environ, "TMPDIR": str(tmp_path)}, start_new_session=True) as process:
+        line = process.stdout.readline()
+        assert " at " in line, process.communicate()[1]
+        yield process, line
 
 
 def answers(line):
@@ -40,8 +36,7 @@ def answers(line):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_runs_until_told_to_stop_and_leaves_nothing(tmp_path, number):
-    process, line = start(tmp_path)
-    with process:
+    with started(tmp_path) as (process, line):
         assert line.endswith("its data goes when it stops. Ctrl-C stops it.\n")
         assert answers(line)
         assert len(list(tmp_path.iterdir())) == 1
@@ -54,8 +49,7 @@ def test_runs_until_told_to_stop_and_leaves_nothing(tmp_path, number):
 
 
 def test_keeps_data_where_it_is_told(tmp_path):
-    process, line = start(tmp_path, "--data", str(tmp_path / "kept"))
-    with process:
+    with started(tmp_path, "--data", str(tmp_path / "kept")) as (process, line):
         assert f"its data is in {tmp_path / 'kept'}" in line
         process.terminate()
         process.communicate(timeout=60)
@@ -63,8 +57,7 @@ def test_keeps_data_where_it_is_told(tmp_path):
 
 
 def test_a_broker_that_dies_is_told(tmp_path):
-    process, _ = start(tmp_path)
-    with process:
+    with started(tmp_path) as (process, _):
         (folder,) = tmp_path.iterdir()
         (java,) = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and runs(p, folder)]
         os.kill(java, signal.SIGKILL)

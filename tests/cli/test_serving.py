@@ -15,6 +15,7 @@ from aiokafka.errors import GroupAuthorizationFailedError, NodeNotReadyError
 
 from streamproc.cli.main import main
 from streamproc.cli.serving import Calm, registry_url
+from tests.cli.kit import command
 from tests.e2e.kit import TOPOLOGY
 from tests.e2e.topology import NAME
 
@@ -78,10 +79,9 @@ def test_agents_and_their_lag(kafka, name, monkeypatch, capsys):
 @pytest.mark.parametrize("noun", ["worker", "gateway"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stops_when_told(kafka, name, registry, noun, number):
-    words = [sys.executable, "-m", "streamproc", noun, TOPOLOGY, "--bootstrap", kafka.bootstrap, "--registry", registry]
+    words = ["-m", "streamproc", noun, TOPOLOGY, "--bootstrap", kafka.bootstrap, "--registry", registry]
     words += ["--port", "0"] if noun == "gateway" else []
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | {NAME: name})
-    with process:
+    with command(*words, stdout=None, env=os.environ | {NAME: name}) as process:
         said = []
         while "metrics on" not in (line := process.stderr.readline()):
             assert line, said

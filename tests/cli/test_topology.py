@@ -1,12 +1,13 @@
 """Commands that take a topology: what they print of it, and what they say when it is wrong."""
 
-import subprocess
+import contextlib
 import sys
 from pathlib import Path
 
 import pytest
 
 from streamproc.cli.main import main
+from tests.cli.kit import command
 
 ROOT = Path(__file__).parents[2]
 HEAD = """
@@ -143,12 +144,14 @@ def test_a_file_may_be_called_like_a_module_and_import_its_neighbours(tmp_path, 
     assert sys.modules["json"] is before
 
 
-@pytest.mark.parametrize("noun", ["worker", "gateway"])
-def test_a_broker_that_is_not_there(noun, tmp_path):
-    words = [sys.executable, "-m", "streamproc", noun, "topologies.shuttle:app", "--bootstrap", "127.0.0.1:1"]
-    words += ["--registry", f"file:{tmp_path / 'registry.json'}"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "error: no broker answers at 127.0.0.1:1 within 5 s" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "ERROR" not in done.stderr
+def test_a_broker_that_is_not_there(tmp_path):
+    words = ("topologies.shuttle:app", "--bootstrap", "127.0.0.1:1", "--registry", f"file:{tmp_path / 'registry.json'}")
+    with contextlib.ExitStack() as stack:
+        for process in [
+            stack.enter_context(command("-m", "streamproc", noun, *words, cwd=ROOT)) for noun in ("worker", "gateway")
+        ]:
+            out, err = process.communicate(timeout=60)
+            assert (process.returncode, out) == (3, "")
+            assert "error: no broker answers at 127.0.0.1:1 within 5 s" in err
+            assert "Traceback" not in err
+            assert "ERROR" not in err

@@ -185,7 +185,11 @@ class TestAggregations:
             ({"n": count(), "x": minimum("n")}, "expected ThingSum.x to be int; it is float"),
             ({"n": mean("n"), "x": mean("x")}, "expected ThingSum.n to be float; it is int"),
             ({"n": count(), "x": mean("maybe")}, "expected ThingSum.x to be float | None; it is float"),
-            ({"n": count(), "x": mean}, f"x: expected an aggregate such as mean('s1'); got {mean!r}"),
+            pytest.param(
+                {"n": count(), "x": mean},
+                f"x: expected an aggregate such as mean('s1'); got {mean!r}",
+                id="uncalled",  # an address in its name would be another in each of pytest's processes
+            ),
             ({"n": count()}, "nothing fills x of ThingSum"),
             (
                 {"n": count(), "x": mean("x"), "peak": maximum("x")},

@@ -26,7 +26,9 @@ def app() -> App:
     hot = app.channel("hot", Thing, key="unit", cause="id", partitions=1)
     app.agent(events, sink=hot, name="filter")(passes)
     hot.window(tumbling("10s"), grace="1.5s").agg("sums", ThingSum, n=count(), x=mean("x"))
-    app.table("models")
+    app.table("seen", default=int, ttl="1h")
+    app.table("rooms", key=tuple[str, int], value=list[str] | None)
+    app.table("models", default=object, volatile=True)
     return app
 
 
@@ -40,7 +42,9 @@ def test_text(app: App):
         "        window tumbling(10s) grace 1500ms: n=count(), x=mean(x)\n"
         "          channel sums: ThingSum (key=unit, time=end, 1 partition)\n"
         "          topic sums-late: Thing (key=unit, 1 partition)\n"
-        "  tables: models\n"
+        "  table seen: str to int, ttl 1h\n"
+        "  table rooms: tuple[str, int] to list[str] | None\n"
+        "  table models: str to any object, volatile\n"
         "  dead letters: plant-dead-letters"
     )
 

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextvars import copy_context
+from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 
 from streamproc import App, Table
 from streamproc.define.table import tables_of_task
-from streamproc.errors import StreamprocError
+from streamproc.errors import DefinitionError, StreamprocError
+from streamproc.process.tables import TableState
 
 
 @pytest.fixture
 def task() -> Iterator[None]:
     """The test runs as a task would."""
-    token = tables_of_task.set({})
+    token = tables_of_task.set(TableState({}))
     yield
     tables_of_task.reset(token)
 
@@ -72,7 +76,7 @@ def test_tasks_see_their_own(table: Table[list[int]]):
     table["a"] = [1]
 
     def elsewhere() -> int:
-        tables_of_task.set({})
+        tables_of_task.set(TableState({}))
         return len(table)
 
     assert copy_context().run(elsewhere) == 0
@@ -94,3 +98,94 @@ def test_tables_are_themselves():
     assert a != b
     assert len({a, b}) == 2
     assert repr(a) == "Table('a')"
+
+
+class Pair(NamedTuple):
+    a: int
+    b: str
+
+
+def pair() -> Pair:
+    return Pair(0, "")
+
+
+def untold():
+    return 0
+
+
+def unknown() -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "t: str to JSON-like"),
+        ({"default": int}, "t: str to int"),
+        ({"default": list}, "t: str to list"),
+        ({"default": Pair}, "t: str to Pair"),
+        ({"default": pair}, "t: str to Pair"),
+        ({"default": untold}, "t: str to JSON-like"),
+        ({"default": lambda: [0, 1.5]}, "t: str to JSON-like"),
+        ({"default": partial(int, "3")}, "t: str to JSON-like"),
+        ({"default": list, "value": list[int]}, "t: str to list[int]"),
+        ({"key": int, "value": int | None}, "t: int to int | None"),
+        ({"key": (str, int), "value": bytes, "ttl": "90s"}, "t: tuple[str, int] to bytes, ttl 90s"),
+        ({"default": Counter, "volatile": True}, "t: str to any object, volatile"),
+        ({"default": unknown, "volatile": True, "ttl": 0.25}, "t: str to any object, ttl 250ms, volatile"),
+    ],
+)
+def test_its_types_are_told_or_seen(given: dict[str, Any], says: str):
+    assert str(App("test").table("t", **given)) == says
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"name": ""}, "table: expected a name of 1 to 200 printable characters; got ''"),
+        ({"default": 0}, "table 't': expected a default that is called for each missing key; got 0"),
+        ({"key": float}, "table 't': expected keys of str, int, bytes or a tuple of those; got float"),
+        ({"key": (str, bool)}, "table 't': expected keys of str, int, bytes or a tuple of those; got tuple[str, bool]"),
+        ({"ttl": 0}, "table 't': expected a ttl of 1 ms or more; got 0"),
+        (
+            {"ttl": "soon"},
+            'table \'t\': ttl: expected a duration such as "250ms", "10s", "5m", "1h" or "1d"; got \'soon\'',
+        ),
+        (
+            {"value": int, "volatile": True},
+            "table 't': it is volatile, and so takes any Python object: leave its value out",
+        ),
+        (
+            {"default": unknown},
+            "table 't': its default's annotation cannot be read (name 'Nowhere' is not defined): name the "
+            "type, value=…",
+        ),
+        (
+            {"value": list[complex]},
+            "table 't': expected a type of values that msgpack brings back exactly (int, float, str, bytes, bool, list"
+            ", dict, tuple, a Record, dataclass or NamedTuple of those …); got list[complex]: complex is not one of "
+            "these. Any Python object can be kept with volatile=True, in memory only",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_where_it_is_declared(given: dict[str, Any], says: str):
+    with pytest.raises(DefinitionError) as caught:
+        App("test").table(**{"name": "t", **given})
+    assert str(caught.value) == says
+
+
+def test_a_counter_is_no_dict():
+    with pytest.raises(DefinitionError, match=r"got Counter: .*volatile=True"):
+        App("test").table("t", default=Counter)
+
+
+def test_another_apps_table_of_that_name_is_another():
+    own, foreign = App("test"), App("other")
+    own.table("t", default=int)
+    token = tables_of_task.set(TableState(own.tables))
+    try:
+        with pytest.raises(StreamprocError) as caught:
+            foreign.table("t", default=int)["a"]
+    finally:
+        tables_of_task.reset(token)
+    assert str(caught.value) == "table 't' is another app's: this one has its own of that name"

@@ -30,7 +30,7 @@ from tests.e2e import topology
 from tests.e2e.topology import NAME, Event
 
 TOPOLOGY = f"{Path(topology.__file__)}:app"
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Place:

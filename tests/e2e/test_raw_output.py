@@ -75,7 +75,8 @@ async def test_readers_read_every_batch(broker: EmbeddedBroker, java: JavaClient
     topic = await make(broker, name)
     wanted = await sent(broker, topic, codec, None)
     assert java.read(topic) == wanted
-    assert tools.console(broker.bootstrap, topic, _FEW) == wanted[:_FEW]
+    if codec == CODECS[-1]:  # it takes seconds; test_java_reads asks it for every codec
+        assert tools.console(broker.bootstrap, topic, _FEW) == wanted[:_FEW]
     plain = [(r.offset, r.timestamp, r.key, r.value) for r in wanted]
     assert [(m.offset, m.timestamp, m.key, m.value) for m in everything(broker.settings, topic)] == plain
     assert await by_aiokafka(broker, topic, len(wanted)) == plain

@@ -10,7 +10,7 @@ from streamproc.compiled import available
 from tests.fuzz.cases import TARGETS
 from tests.fuzz.runner import run
 
-CASES = 5_000
+CASES = 1_500
 
 
 @pytest.mark.parametrize("target", TARGETS)

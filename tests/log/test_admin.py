@@ -2,10 +2,13 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
 
 import pytest
+from confluent_kafka import KafkaError
 
-from streamproc.errors import BrokerUnavailable, SettingsError, TopicError
+from streamproc.errors import BrokerError, BrokerUnavailable, SettingsError, TopicError
+from streamproc.log import kafka_admin
 from streamproc.log.broker import EmbeddedBroker
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.memory import MemoryLog
@@ -103,6 +106,43 @@ class TestOnKafka:
             assert await listing == [name]
         finally:
             await asyncio.to_thread(broker.stop)
+
+
+class Settling:
+    """A cluster whose partitions have no leader yet: it says so to the first ``times`` questions for offsets."""
+
+    def __init__(self, code, times):
+        self.code, self.times, self.timeout = code, times, 0.5
+        partitions = {0: SimpleNamespace(replicas=[1])}
+        self.found = SimpleNamespace(topics={"a": SimpleNamespace(partitions=partitions)})
+        self.client = self
+
+    def metadata(self):
+        return self.found
+
+    def results(self, answers):
+        return answers
+
+    def list_offsets(self, asked):
+        self.times -= 1
+        return {at: KafkaError(self.code) if self.times >= 0 else SimpleNamespace(offset=7) for at in asked}
+
+    def describe_configs(self, resources):
+        return {resource: {} for resource in resources}
+
+
+@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
+def test_leaders_that_are_about_to_come_are_waited_for(code):
+    assert kafka_admin._describe(Settling(code, 3), ["a"]) == [("a", 1, 1, (7,), (7,), {})]
+    with pytest.raises(BrokerError, match=r"Kafka refused it: .*[Ll]eader"):
+        kafka_admin._describe(Settling(code, 1_000_000), ["a"])
+
+
+def test_what_will_not_pass_is_not_asked_again():
+    cluster = Settling(KafkaError.TOPIC_AUTHORIZATION_FAILED, 1)
+    with pytest.raises(BrokerError, match="authorization failed"):
+        kafka_admin._describe(cluster, ["a"])
+    assert cluster.times == 0
 
 
 async def test_nobody_there():

@@ -16,11 +16,11 @@ from streamproc import App, Record, count, maximum, mean, minimum, total
 from streamproc import compiled as kernels
 from streamproc.batch import Batch, frame_of, records_of
 from streamproc.define.aggregation import Aggregation
-from streamproc.define.windows import Window
-from streamproc.process import panes, windowing
+from streamproc.define.windows import AlignedWindow
+from streamproc.process import engine, panes
 from streamproc.process.dense import DensePanes
 from streamproc.process.sparse import SparsePanes
-from streamproc.process.windowing import WindowTask
+from streamproc.process.windowing import window_task
 
 
 class Sample(Record):
@@ -90,7 +90,9 @@ EVERYTHING = {
 }
 
 
-def aggregation(window: Window, *, grace: float = 0, idle: float | None = None, numbered: bool = False) -> Aggregation:
+def aggregation(
+    window: AlignedWindow, *, grace: float = 0, idle: float | None = None, numbered: bool = False
+) -> Aggregation:
     """Every aggregate there is, over samples."""
     app = App("windows")
     source = app.topic("samples", NumberedSample if numbered else Sample, key="unit", time="ts")
@@ -122,13 +124,13 @@ ENGINES = ["dense", "sparse", "changing", *(["compiled"] if kernels.available() 
 
 
 @contextmanager
-def using(engine: str) -> Iterator[None]:
+def using(way: str) -> Iterator[None]:
     """Tasks made within compute in this way."""
     with ExitStack() as stack:
-        stack.enter_context(patch.object(windowing.kernels, "available", lambda: engine == "compiled"))
-        if engine == "sparse":
+        stack.enter_context(patch.object(engine.kernels, "available", lambda: way == "compiled"))
+        if way == "sparse":
             stack.enter_context(patch.object(panes, "DensePanes", SparsePanes))
-        elif engine == "changing":
+        elif way == "changing":
             stack.enter_context(patch.object(panes, "_FEW", 0))
             stack.enter_context(patch.object(panes.AdaptivePanes, "_choose", _take_turns))
         yield
@@ -141,7 +143,7 @@ def _take_turns(self: panes.AdaptivePanes, _: Any, keys: int) -> None:
 
 def run(definition: Aggregation, rows: Sequence[Any], cuts: Sequence[int] = ()) -> Given:
     """Feeds rows to a task, cut into batches before these rows."""
-    task = WindowTask(definition)
+    task = window_task(definition)
     given = Given([], [], [])
     for start, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True):
         if start == stop:
@@ -159,7 +161,7 @@ def run(definition: Aggregation, rows: Sequence[Any], cuts: Sequence[int] = ()) 
     return given
 
 
-def expected(rows: Sequence[Any], window: Window, grace: int) -> Given:
+def expected(rows: Sequence[Any], window: AlignedWindow, grace: int) -> Given:
     """The same by the definition: row by row, and window by window."""
     size, step = window.size, window.step
     held: dict[int, dict[Any, list[Any]]] = {}  # by window start and key

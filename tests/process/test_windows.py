@@ -8,9 +8,9 @@ import struct
 import pytest
 
 from streamproc import hopping, tumbling
-from streamproc.define.windows import Window
+from streamproc.define.windows import AlignedWindow
 from streamproc.log.partition import partition_of
-from streamproc.process.windowing import WindowTask
+from streamproc.process.windowing import window_task
 from tests.process.kit import Sample, aggregation, batch, run
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -21,7 +21,7 @@ def times(*seconds: float, unit: str = "a") -> list[Sample]:
     return [Sample(unit, int(second * 1000)) for second in seconds]
 
 
-def counts(window: Window, rows: list[Sample], *, grace: float = 0) -> list[tuple[str, float, int]]:
+def counts(window: AlignedWindow, rows: list[Sample], *, grace: float = 0) -> list[tuple[str, float, int]]:
     """(key, start in seconds, count) of each result."""
     return [(r.unit, r.start / 1000, r.n) for r in run(aggregation(window, grace=grace), rows).results]
 
@@ -146,7 +146,7 @@ def test_a_sum_of_ints_past_64_bits_is_null_and_not_wrong():
 
 def test_results_know_their_partition_in_kafka():
     rows = [*times(0, unit="a"), *times(1, unit="ä"), *times(2, unit=""), *times(6), *times(12)]
-    closed = WindowTask(aggregation(tumbling("5s"))).add(batch(rows), 0)
+    closed = window_task(aggregation(tumbling("5s"))).add(batch(rows), 0)
     keys = ["a", "ä", "", "a"]
     assert closed.results.values("unit") == keys
     for count in (1, 4, 7):
@@ -154,7 +154,7 @@ def test_results_know_their_partition_in_kafka():
 
 
 def test_nothing_has_no_partitions():
-    assert not len(WindowTask(aggregation(tumbling("5s"))).add(batch(times(0)), 0).partitions(4))
+    assert not len(window_task(aggregation(tumbling("5s"))).add(batch(times(0)), 0).partitions(4))
 
 
 class TestClock:
@@ -165,7 +165,7 @@ class TestClock:
         #                   *
         #                |---------|~~~~|     grace 1
         #   clock        1000 …  after 2 s without an event, event time goes on from 2
-        task = WindowTask(aggregation(tumbling("5s"), grace=1, idle=2))
+        task = window_task(aggregation(tumbling("5s"), grace=1, idle=2))
         assert not len(task.add(batch(times(2)), 1_000_000).results)
         assert not len(task.advance(1_001_999).results)  # not idle yet
         assert not len(task.advance(1_003_999).results)  # event time 5.999
@@ -174,7 +174,7 @@ class TestClock:
         assert not len(task.advance(1_100_000).results)
 
     def test_an_event_that_comes_after_is_judged_by_that_time(self):
-        task = WindowTask(aggregation(tumbling("5s"), idle=2))
+        task = window_task(aggregation(tumbling("5s"), idle=2))
         task.add(batch(times(2)), 0)
         task.advance(10_000)  # event time 12
         closed = task.add(batch(times(11, 4, 15)), 10_000)
@@ -183,19 +183,19 @@ class TestClock:
         assert closed.results.values("start") == [10_000]
 
     def test_a_clock_that_goes_back_moves_nothing(self):
-        task = WindowTask(aggregation(tumbling("5s"), idle=2))
+        task = window_task(aggregation(tumbling("5s"), idle=2))
         task.add(batch(times(2)), 10_000)
         assert not len(task.advance(0).results)
         assert task.stream_time == 2000
 
     def test_without_idle_the_clock_does_nothing(self):
-        task = WindowTask(aggregation(tumbling("5s")))
+        task = window_task(aggregation(tumbling("5s")))
         task.add(batch(times(2)), 0)
         assert not len(task.advance(10**12).results)
 
     def test_a_partition_that_never_had_an_event_has_no_time(self):
-        assert not len(WindowTask(aggregation(tumbling("5s"), idle=1)).advance(10**12).results)
+        assert not len(window_task(aggregation(tumbling("5s"), idle=1)).advance(10**12).results)
 
 
 def test_the_columns_that_a_task_reads():
-    assert WindowTask(aggregation(tumbling("5s"))).columns == {"unit", "ts", "i", "f", "ni", "nf"}
+    assert window_task(aggregation(tumbling("5s"))).columns == {"unit", "ts", "i", "f", "ni", "nf"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamproc import hopping, tumbling
-from streamproc.process.windowing import WindowTask
+from streamproc.process.windowing import window_task
 from tests.process.kit import NumberedSample, Sample, aggregation, batch, expected, run
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("engine")
 def test_keys_that_have_gone_are_forgotten():
     """Every window has 5,000 keys of its own, as sessions would."""
     definition = aggregation(tumbling("1s"))
-    task = WindowTask(definition)
+    task = window_task(definition)
     given = 0
     for window in range(10):
         rows = [Sample(f"session-{window}-{i}", window * 1000 + i % 1000) for i in range(5000)]
@@ -44,7 +44,7 @@ def test_keys_that_stay_are_kept_and_right():
 
 def test_the_keys_of_late_events_are_not_held():
     """After an outlier far ahead everything is late; that must not cost memory for ever."""
-    task = WindowTask(aggregation(tumbling("1s")))
+    task = window_task(aggregation(tumbling("1s")))
     task.add(batch([Sample("a", 10**13)]), 0)
     for part in range(10):
         closed = task.add(batch([Sample(f"late-{part}-{i}", i) for i in range(1000)]), 0)
@@ -81,7 +81,7 @@ def test_sizes_without_a_common_measure():
 
 
 def test_a_state_without_open_windows_is_empty():
-    task = WindowTask(aggregation(hopping("1m", "10s"), idle=1))
+    task = window_task(aggregation(hopping("1m", "10s"), idle=1))
     task.add(batch([Sample(f"{i}", i) for i in range(100_000)], columns=True), 0)
     task.advance(10**9)
     assert (task.keys, task.open_panes) == (0, 0)

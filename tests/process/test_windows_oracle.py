@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamproc.define.windows import Window
-from streamproc.process import dense, keys, windowing
+from streamproc.define.windows import AlignedWindow
+from streamproc.process import dense, engine, keys
 from tests.process.kit import ENGINES, NumberedSample, Sample, aggregation, bits, close, expected, run, using
 
 floats = st.one_of(
@@ -23,14 +23,14 @@ ints = st.integers(-(2**40), 2**40) | st.sampled_from([2**62, -(2**62), 2**63 - 
 
 
 @st.composite
-def windows(draw: st.DrawFn) -> Window:
+def windows(draw: st.DrawFn) -> AlignedWindow:
     size = draw(st.integers(1, 60))
     scale = draw(st.sampled_from([1, 7, 1000]))
-    return Window(size * scale, draw(st.integers(1, size)) * scale)
+    return AlignedWindow(size * scale, draw(st.integers(1, size)) * scale)
 
 
 @st.composite
-def events(draw: st.DrawFn, window: Window, numbered: bool) -> list[Any]:
+def events(draw: st.DrawFn, window: AlignedWindow, numbered: bool) -> list[Any]:
     """Rising on the whole, out of order by up to about two windows; now and then a leap."""
     n = draw(st.integers(1, 120))
     pace = draw(st.sampled_from([0, 1, window.step, window.size]))
@@ -49,7 +49,7 @@ def events(draw: st.DrawFn, window: Window, numbered: bool) -> list[Any]:
 
 @given(st.data(), windows(), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_windows_equal_the_oracle_however_they_are_cut(data: st.DataObject, window: Window, numbered: bool):
+def test_windows_equal_the_oracle_however_they_are_cut(data: st.DataObject, window: AlignedWindow, numbered: bool):
     grace = data.draw(st.sampled_from([0, 1, window.step, 2 * window.size]))
     rows = data.draw(events(window, numbered))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=12)))
@@ -69,16 +69,16 @@ def test_windows_equal_the_oracle_however_they_are_cut(data: st.DataObject, wind
     # forgotten, windows given out few at a time.
     with ExitStack() as stack:
         stack.enter_context(patch.object(keys, "_FEW", data.draw(st.sampled_from([2, 32]))))
-        stack.enter_context(patch.object(windowing, "_MANY_KEYS", 3))
+        stack.enter_context(patch.object(engine, "_MANY_KEYS", 3))
         stack.enter_context(patch.object(dense, "_CELLS", 8))
-        for engine in ENGINES:
-            if engine == "compiled":
+        for way in ENGINES:
+            if way == "compiled":
                 stack.enter_context(patch("streamproc.process.cells._AT_ONCE", 3))
             for parts in ((), cuts, range(1, len(rows))):
-                with using(engine):
+                with using(way):
                     other = run(definition, rows, parts)
-                assert [bits(r) for r in other.results] == [bits(r) for r in whole.results], engine
-                assert (other.causes, other.late) == (whole.causes, whole.late), engine
+                assert [bits(r) for r in other.results] == [bits(r) for r in whole.results], way
+                assert (other.causes, other.late) == (whole.causes, whole.late), way
 
 
 @pytest.mark.parametrize("keys_", [7, 3000])
@@ -99,15 +99,15 @@ def test_engines_agree_on_long_streams(keys_: int, numbered: bool):
             None if some else 0.1,
         )
         rows.append(NumberedSample(key, *values) if numbered else Sample(f"unit-{key}", *values))
-    definition = aggregation(Window(5000, 1000), grace=2, numbered=numbered)
+    definition = aggregation(AlignedWindow(5000, 1000), grace=2, numbered=numbered)
     cuts = sorted(chance.sample(range(1, len(rows)), 20))
     with using("dense"):
         want = run(definition, rows)
     assert len(want.late) > 500
-    with patch.object(windowing, "_MANY_KEYS", 500):
-        for engine in ENGINES:
+    with patch.object(engine, "_MANY_KEYS", 500):
+        for way in ENGINES:
             for parts in ((), cuts):
-                with using(engine):
+                with using(way):
                     got = run(definition, rows, parts)
-                assert [bits(r) for r in got.results] == [bits(r) for r in want.results], engine
-                assert (got.causes, got.late) == (want.causes, want.late), engine
+                assert [bits(r) for r in got.results] == [bits(r) for r in want.results], way
+                assert (got.causes, got.late) == (want.causes, want.late), way

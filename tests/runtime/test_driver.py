@@ -164,6 +164,19 @@ async def test_what_can_be_delivered_at_once_makes_no_task(consumer: Any, monkey
     assert (result.results, result.stopped) == (["done"], False)
 
 
+async def test_no_time_is_slept_without_a_task(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[str] = []
+    asyncio.get_running_loop().call_soon(turns.append, "another's")
+    monkeypatch.setattr(asyncio, "wait_for", None)
+    await consumer.sleep(0)
+    assert turns == ["another's"]
+    monkeypatch.undo()
+    sleeping = asyncio.create_task(consumer.sleep(60))
+    await asyncio.sleep(0)
+    consumer._stopped.set()
+    await sleeping
+
+
 async def test_what_has_to_wait_is_delivered_then(consumer: Any) -> None:
     gate, steps = asyncio.Event(), list[str]()
 
@@ -243,6 +256,12 @@ class Fetches:
         self._fetcher = self
         self._subscription = type("Subscriptions", (), {"reassignment_in_progress": False})()
 
+    _closed = False
+
+    @property
+    def _records(self) -> Any:
+        return self.ready
+
     def _create_fetch_waiter(self) -> asyncio.Future[None]:
         self.waiters.append(asyncio.get_running_loop().create_future())
         return self.waiters[-1]
@@ -301,6 +320,30 @@ async def test_nothing_is_taken_while_nobody_asks(thread: Any) -> None:
     asking.cancel()
     await asyncio.sleep(0.01)
     assert await thread.getmany({HERE}, 5.0) == {HERE: [4]}
+
+
+@pytest.mark.parametrize(("rows", "stands_back"), [(1, True), (1000, False)])
+async def test_the_thread_stands_back_for_a_few_events(
+    thread: Any, monkeypatch: pytest.MonkeyPatch, rows: int, stands_back: bool
+) -> None:
+    stood = []
+    monkeypatch.setattr(consumer_thread, "_stand_back", lambda: stood.append(True))
+    thread._consumer.ready = {HERE: [fetched(rows)]}
+    assert HERE in await thread.getmany({HERE}, 5.0)
+    assert bool(stood) == stands_back
+
+
+async def test_a_consumer_that_is_asked_again_is_waited_for_once(thread: Any) -> None:
+    for _ in range(3):
+        assert await thread.getmany({HERE}, 0.01) == {}
+    assert len(thread._consumer.waiters) == 1
+    thread._consumer.waiters[0].set_result(None)
+    asking = asyncio.create_task(thread.getmany({HERE}, 5.0))
+    await asyncio.sleep(0.01)
+    assert len(thread._consumer.waiters) == 2
+    thread._consumer.ready = {HERE: [1]}
+    thread._consumer.waiters[1].set_result(None)
+    assert await asking == {HERE: [1]}
 
 
 async def test_nothing_comes_of_nothing(thread: Any) -> None:

@@ -143,6 +143,7 @@ async def test_our_fetch_request_runs_their_code_with_our_names(monkeypatch: pyt
     one._check_crcs, one._isolation_level = True, 0
     one.block_topics = lambda: frozenset({"t"})
     monkeypatch.setattr(one, "_records_of", lambda *args: seen.append(args) or "made", raising=False)
+    one._proc_for_blocks = one._for_blocks()
     assignment = type("Assignment", (), {"active": True, "state_value": lambda self, tp: State()})()
     request = type("Request", (), {"topics": [("t", [(0, 5, 1)])]})
     assert await one._proc_fetch_request(assignment, 0, request) is True

@@ -12,7 +12,8 @@ from aiokafka.producer.producer import AIOKafkaProducer
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import TopicPartition
 
-from streamproc.runtime.transport.producer import _LAST_SEQUENCE, BatchProducer, Parcel, Sequences
+from streamproc.runtime.transport.producer import BatchProducer
+from streamproc.runtime.transport.sender import LAST_SEQUENCE, Parcel, Sequences
 from streamproc.settings import KafkaSettings
 
 TP = TopicPartition("t", 0)
@@ -70,16 +71,20 @@ def test_batches_of_an_idempotent_producer_do_not_expire() -> None:
 
 async def test_ours_is_made_of_these() -> None:
     producer = BatchProducer(KafkaSettings("127.0.0.1:1"))
-    client = producer._client
+    client, accumulator = producer._sender.client, producer._sender.accumulator
     assert isinstance(client, AIOKafkaProducer)
     assert type(client._txn_manager) is Sequences
-    assert producer._accumulator is client._sender._message_accumulator
-    assert client._sender._txn_manager is producer._accumulator._txn_manager is client._txn_manager
+    assert accumulator is client._message_accumulator is client._sender._message_accumulator
+    assert client._sender._txn_manager is accumulator._txn_manager is client._txn_manager
     assert not hasattr(TransactionManager, "__slots__")
-    batch = producer._accumulator._append_batch(Parcel("lz4", transactional=False), TP)
+
+    async def append() -> Any:
+        return accumulator._append_batch(Parcel("lz4", transactional=False), TP)
+
+    batch = await producer._sender.run(append())
     assert not batch.expired()
     assert batch._ttl > 1e9
-    assert producer._accumulator._batches[TP][-1] is batch
+    assert accumulator._batches[TP][-1] is batch
     await producer.close(0)
 
 
@@ -87,7 +92,7 @@ def test_their_sequence_numbers_are_still_wrong() -> None:
     """Should this fail, ``Sequences`` can go."""
     theirs, ours = (kind.__new__(kind) for kind in (TransactionManager, Sequences))
     for manager in (theirs, ours):
-        manager._sequence_numbers = {TP: _LAST_SEQUENCE - 1}
+        manager._sequence_numbers = {TP: LAST_SEQUENCE - 1}
         manager.increment_sequence_number(TP, 3)
     assert theirs.sequence_number(TP) < 0
     assert ours.sequence_number(TP) == 1  # ..., 2**31 - 2, 2**31 - 1, 0, 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,12 +15,15 @@ from aiokafka.structs import TopicPartition
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as At
 
-from streamproc.errors import BrokerError, BrokerUnavailable
+from streamproc.errors import BrokerError, BrokerUnavailable, ProducerFenced
+from streamproc.log import batch_builder
 from streamproc.log.batch_builder import Body, packed
 from streamproc.log.broker import EmbeddedBroker
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.ports import Delivery, TopicSpec
-from streamproc.runtime.transport.producer import BatchProducer, Parcel
+from streamproc.runtime.transport import sender
+from streamproc.runtime.transport.producer import BatchProducer
+from streamproc.runtime.transport.sender import Parcel
 from streamproc.settings import KafkaSettings
 from tests.e2e.kit import everything, until
 
@@ -86,8 +90,8 @@ async def test_what_waits_goes_together(kafka, producer, name):
     """While a request is under way, small bodies become one batch; large ones stay by themselves."""
     topic = await make(kafka, name)
     parcels: list[Parcel] = []
-    append = producer._accumulator._append_batch
-    producer._accumulator._append_batch = lambda parcel, tp: (parcels.append(parcel), append(parcel, tp))[1]
+    append = producer._sender.accumulator._append_batch
+    producer._sender.accumulator._append_batch = lambda parcel, tp: (parcels.append(parcel), append(parcel, tp))[1]
     for i in range(300):
         await producer.send(topic, 0, numbered(1, i))
     await producer.flush()
@@ -119,7 +123,7 @@ async def test_it_is_bounded_and_waits(kafka, name):
     for i in range(40):
         await producer.send(topic, 0, body(bytes(50_000) + b"%d" % i))
         most = max(most, producer._bytes)
-        assert sum(batch._builder.bytes for batch in producer._outstanding) == producer._bytes
+        assert sum(batch._builder.bytes for batch in list(producer._sender.outstanding)) <= 200_000
     assert 100_000 < most <= 200_000
     await producer.send(topic, 0, body(bytes(300_000)))  # one larger than all room is taken alone
     await producer.close()
@@ -130,7 +134,7 @@ async def test_it_is_bounded_and_waits(kafka, name):
 async def test_sequence_numbers_go_on_behind_the_last_one(kafka, producer, name):
     """After 2**31 records of a partition, which a busy one sees within the hour."""
     topic = await make(kafka, name)
-    producer._client._txn_manager._sequence_numbers[TopicPartition(topic, 0)] = 2**31 - 5
+    producer._sender.client._txn_manager._sequence_numbers[TopicPartition(topic, 0)] = 2**31 - 5
     errors = []
     for i in range(4):
         await producer.send(topic, 0, numbered(3, 3 * i), lambda d: errors.append(d.error))
@@ -139,19 +143,25 @@ async def test_sequence_numbers_go_on_behind_the_last_one(kafka, producer, name)
     assert [raw.value for raw in everything(kafka, topic)] == [b"%d" % i for i in range(12)]
 
 
-async def test_after_a_refusal_nothing_more_is_sent(kafka, producer, name):
+async def test_after_a_refusal_nothing_more_is_sent(kafka, name):
     topic = await make(kafka, name, **{"max.message.bytes": "1000"})
+    producer = BatchProducer(kafka, join_bytes=0)  # each body is a batch
+    await producer.start()
     told: list[Any] = []
     await producer.send(topic, 0, body(b"small"), lambda d: told.append(d.error))
     await producer.flush()
     noise = random.Random(1).randbytes(5_000)
     await producer.send(topic, 0, body(noise), lambda d: told.append(d.error))
-    await asyncio.sleep(0)
     for _ in range(3):
         await producer.send(topic, 0, body(b"behind it"), lambda d: told.append(d.error))
-    await producer.flush()
+    end = time.monotonic() + 20
+    while producer._sender.fatal is None and time.monotonic() < end:
+        time.sleep(0.001)  # noqa: ASYNC251  the loop has not been told yet
+    assert producer.fatal is None
+    await producer.send(topic, 0, body(b"later"), lambda d: told.append(d.error))
+    await asyncio.wait_for(producer.flush(), 20)
     assert told[0] is None
-    assert len(told) == 5
+    assert len(told) == 6
     assert all(isinstance(error, BrokerError) for error in told[1:])
     assert all("MessageSizeTooLarge" in str(error) for error in told[1:])  # the broker was not asked about the others
     assert "MessageSizeTooLarge" in str(producer.fatal)
@@ -159,6 +169,7 @@ async def test_after_a_refusal_nothing_more_is_sent(kafka, producer, name):
     with pytest.raises(BrokerError, match="MessageSizeTooLarge"):
         await producer.send(topic, 0, body(b"small"))
     assert [raw.value for raw in everything(kafka, topic)] == [b"small"]
+    await producer.close()
 
 
 async def test_a_partition_that_is_not_there(kafka, producer, name):
@@ -168,9 +179,50 @@ async def test_a_partition_that_is_not_there(kafka, producer, name):
 
 
 async def test_nobody_there(unused_tcp_port):
+    before = threads()
     producer = BatchProducer(KafkaSettings(f"127.0.0.1:{unused_tcp_port}"))
+    assert threads() == before + 1
     with pytest.raises(BrokerUnavailable, match=f"no Kafka at 127.0.0.1:{unused_tcp_port}"):
         await producer.start()
+    assert threads() == before
+    await producer.close()
+
+
+def threads() -> int:
+    return sum(thread.name == "batch-producer" for thread in threading.enumerate())
+
+
+async def test_batches_are_built_in_a_thread_and_told_of_on_the_loop(kafka, producer, name, monkeypatch):
+    built, told = set[str](), set[int]()
+
+    def build(*args: Any, **settings: Any) -> bytes:
+        built.add(threading.current_thread().name)
+        return batch_builder.build(*args, **settings)
+
+    monkeypatch.setattr(sender, "build", build)
+    topic = await make(kafka, name)
+    for i in range(20):
+        await producer.send(topic, 0, numbered(1, i), lambda _: told.add(threading.get_ident()))
+    await producer.flush()
+    assert built == {"batch-producer"}
+    assert told == {threading.get_ident()}
+
+
+async def test_batches_are_sent_while_the_loop_is_busy(kafka, producer, name):
+    """Nothing is told of meanwhile, but Kafka has them."""
+    topic = await make(kafka, name)
+    told: list[Delivery] = []
+    await producer.send(topic, 0, numbered(1), told.append)
+    await producer.flush()
+    told.clear()
+    await producer.send(topic, 0, numbered(3, 1), told.append)
+    end = time.monotonic() + 20
+    while len(found := everything(kafka, topic)) < 4 and time.monotonic() < end:  # the loop has no turn in it
+        time.sleep(0.01)  # noqa: ASYNC251  on purpose
+    assert [raw.value for raw in found] == [b"0", b"1", b"2", b"3"]
+    assert told == []
+    await producer.flush()
+    assert [(d.partition, d.offset, d.error) for d in told] == [(0, 1, None)]
 
 
 async def test_closed_is_closed(kafka, producer, name):
@@ -181,6 +233,8 @@ async def test_closed_is_closed(kafka, producer, name):
     assert len(everything(kafka, topic)) == 5
     with pytest.raises(RuntimeError, match="closed"):
         await producer.send(topic, 0, numbered(1))
+    assert not producer._sender._thread.is_alive()
+    assert producer._sender.loop.is_closed()
 
 
 async def transactional(kafka: KafkaSettings, name: str) -> BatchProducer:
@@ -215,7 +269,7 @@ async def test_a_second_one_of_the_same_id_fences_the_first(kafka, name):
     await first.send(topic, 0, numbered(3))
     await first.flush()
     second = await transactional(kafka, name)
-    with pytest.raises(BrokerError, match=r"Fenced|ProducerEpoch"):
+    with pytest.raises(ProducerFenced):
         await first.send(topic, 0, numbered(3, 3))
         await first.commit()
     await second.begin()

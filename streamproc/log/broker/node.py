@@ -32,12 +32,20 @@ class PortTaken(BrokerStartError):
 class Node:
     """A running Kafka. Its output goes to ``log_file``. It has a session of its own, so that Ctrl-C is not for it."""
 
-    def __init__(self, command: Sequence[str], port: int, log_file: Path, remove: Path | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], port: int, log_file: Path, *, claim: int | None = None, remove: Path | None = None
+    ) -> None:
         self.port = port
         self._log_file = log_file
         with log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=log_file.parent, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=log_file.parent,
+                start_new_session=True,
+                pass_fds=() if claim is None else (claim,),  # the folder is held as long as Kafka runs
             )
         self._watchdog = Watchdog(self._process.pid, remove)
 

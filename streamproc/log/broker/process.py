@@ -18,7 +18,7 @@ from streamproc.log.broker.jvm import KAFKA, command
 from streamproc.log.broker.locked import Lock
 from streamproc.log.broker.node import Node, PortTaken, relevant, tail
 from streamproc.log.broker.prepare import Prepared, prepare
-from streamproc.log.broker.storage import lay_out, temporary
+from streamproc.log.broker.storage import claimed, lay_out, temporary
 from streamproc.settings import KafkaSettings
 
 START_TIMEOUT = 90.0
@@ -170,11 +170,16 @@ class EmbeddedBroker:
         snapshot, archive = prepared
         if self._progress:
             self._progress(Progress(f"starting Apache Kafka {lock.kafka}"))
-        file = lay_out(config, snapshot)
-        words = command(
-            java, jars, KAFKA, str(file), heap_mb=config.heap_mb, tmp=temporary(config.data_dir), archive=archive
-        )
-        self._node = Node(words, config.port, self.log_file, config.data_dir if self._is_temporary else None)
+        claim = claimed(config.data_dir)
+        try:
+            file = lay_out(config, snapshot)
+            words = command(
+                java, jars, KAFKA, str(file), heap_mb=config.heap_mb, tmp=temporary(config.data_dir), archive=archive
+            )
+            remove = config.data_dir if self._is_temporary else None
+            self._node = Node(words, config.port, self.log_file, claim=claim, remove=remove)
+        finally:
+            os.close(claim)
         self._node.wait_ready(START_TIMEOUT)
 
     def _halt(self) -> None:

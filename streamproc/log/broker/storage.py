@@ -8,6 +8,7 @@ that Kafka's own tool makes it once per version (``prepare``), and it is copied 
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import shutil
 import uuid
@@ -37,6 +38,29 @@ def lay_out(config: BrokerConfig, snapshot: Path) -> Path:
     except OSError as error:
         raise BrokerStartError(f"the data folder {config.data_dir} cannot be written: {error}") from error
     return file
+
+
+def claimed(data_dir: Path) -> int:
+    """An open file that holds a data folder against other brokers until the last process that has it is gone.
+
+    Kafka's own lock comes late: only after it has read the metadata log, and maybe written to it.
+
+    Raises:
+        BrokerStartError: the folder cannot be written, or another broker has it.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        claim = os.open(data_dir / "claim", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise BrokerStartError(f"the data folder {data_dir} cannot be written: {error}") from error
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(claim)
+        raise BrokerStartError(
+            f"another broker runs on this data folder, {data_dir}: stop it, or choose another"
+        ) from None
+    return claim
 
 
 def temporary(data_dir: Path) -> Path:

@@ -244,7 +244,14 @@ class BlockFetcher(aiokafka_fetcher.Fetcher):  # type: ignore[misc]
 
     block_topics: Callable[[], frozenset[str]]
     arrived: Callable[[], Awaitable[None]] | None = None
+    _proc_for_blocks: Callable[..., Awaitable[Any]]
     _damages: defaultdict[TopicPartition, Damage]
+
+    def _for_blocks(self) -> Callable[..., Awaitable[Any]]:
+        """aiokafka's own code, seeing our two classes where it names its own: nobody else's fetcher changes."""
+        original = aiokafka_fetcher.Fetcher._proc_fetch_request
+        names = {**original.__globals__, "MemoryRecords": RawRecords, "PartitionRecords": self._records_of}
+        return types.FunctionType(original.__code__, names, original.__name__, None, original.__closure__)
 
     def _records_of(self, tp: TopicPartition, records: RawRecords, aborted: Any, offset: int, *rest: Any) -> Any:
         _, _, check_crcs, isolation_level = rest
@@ -256,11 +263,7 @@ class BlockFetcher(aiokafka_fetcher.Fetcher):  # type: ignore[misc]
         return BlockRecords(tp, records.data, aborted, offset, check_crcs, isolation_level, self._damages[tp], end)
 
     async def _proc_fetch_request(self, *args: Any) -> Any:
-        # The same code as aiokafka's, seeing our two classes where it names its own: nobody else's fetcher changes.
-        original = aiokafka_fetcher.Fetcher._proc_fetch_request
-        names = {**original.__globals__, "MemoryRecords": RawRecords, "PartitionRecords": self._records_of}
-        code = types.FunctionType(original.__code__, names, original.__name__, None, original.__closure__)
-        came = await code(self, *args)
+        came = await self._proc_for_blocks(self, *args)
         if came and self.arrived is not None:
             await self.arrived()
         return came
@@ -278,5 +281,6 @@ def give_blocks(
     assert type(fetcher) is aiokafka_fetcher.Fetcher, "the consumer was not started, or has blocks already"
     fetcher.__class__ = BlockFetcher
     fetcher.block_topics, fetcher.arrived = block_topics, arrived
+    fetcher._proc_for_blocks = fetcher._for_blocks()
     fetcher._damages = defaultdict(Damage)
     fetcher._client = WatchedClient(fetcher._client, fetcher)

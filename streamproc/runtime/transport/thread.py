@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -11,11 +12,26 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.futures import maybe_set_exception, maybe_set_result
 
+from streamproc.runtime.transport.block import Fetched
 from streamproc.runtime.transport.fetch import give_blocks
 
 _FETCH_WAIT_MS = 50
+_FEW = 16  # records: an agent has so many done in about _MOMENT
+_MOMENT = 1e-3  # seconds
 _COMMIT = 5.0  # seconds that a commit may take; aiokafka looks for a lost broker for ever, and nothing could be stopped
 _log = logging.getLogger("streamproc.transport")
+
+
+def _rows(items: list[Any]) -> int:
+    """How many records there are in what was fetched of a partition."""
+    return sum(item.rows if isinstance(item, Fetched) else 1 for item in items)
+
+
+def _stand_back() -> None:
+    """Leaves the interpreter to the agents for a moment. This thread would go on with its next fetch, and they would
+    wait for the interpreter at every turn of their loop.
+    """
+    time.sleep(_MOMENT)
 
 
 class Wanted:
@@ -25,6 +41,7 @@ class Wanted:
         self.partitions = partitions
         self.answer: asyncio.Future[Any] = loop.create_future()
         self.settled = False
+        self.timer: asyncio.TimerHandle | None = None  # in the consumer's thread
         self._loop = loop
 
     def give(self, records: Any) -> None:
@@ -36,6 +53,8 @@ class Wanted:
     def _settle(self, how: Callable[[asyncio.Future[Any], Any], Any], what: Any) -> None:
         if not self.settled:
             self.settled = True
+            if self.timer is not None:
+                self.timer.cancel()
             self._loop.call_soon_threadsafe(how, self.answer, what)
 
 
@@ -44,6 +63,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     _wanted: Wanted | None = None
     _looking: asyncio.Task[None] | None = None
+    _waiter: asyncio.Future[None] | None = None  # aiokafka's, of what it has to say
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -70,9 +90,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _want(self, wanted: Wanted, timeout: float) -> None:
         self._wanted = wanted
-        self.thread_loop.call_later(timeout, wanted.give, {})
-        waiter = self._ensure_consumer()._fetcher._create_fetch_waiter()
-        waiter.add_done_callback(self._woken)
+        wanted.timer = self.thread_loop.call_later(timeout, wanted.give, {})
+        fetcher = self._ensure_consumer()._fetcher
+        if self._waiter is None or self._waiter.done():
+            self._waiter = fetcher._create_fetch_waiter()
+            self._waiter.add_done_callback(self._woken)
+        if fetcher._records or fetcher._closed or not self.consumer.flow_active:
+            self._look()
+
+    def _look(self) -> None:
         self._looking = self.thread_loop.create_task(self._hand_over())  # kept, or the collector might take it
 
     def _woken(self, waiter: asyncio.Future[None]) -> None:
@@ -82,8 +108,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         error = waiter.exception()
         if error is not None:
             self._wanted.refuse(error)
-        else:
-            self._looking = self.thread_loop.create_task(self._hand_over())
+        elif not self._wanted.settled:
+            self._look()
 
     async def _hand_over(self) -> None:
         """Gives what has come to who waits for it. In the consumer's thread."""
@@ -97,6 +123,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         else:
             if records or not self.consumer.flow_active:
                 wanted.give(records)
+                if records and sum(map(_rows, records.values())) <= _FEW:
+                    _stand_back()
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         try:
@@ -122,5 +150,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             await self._ensure_consumer()._client.close()
 
     async def on_start(self) -> None:
+        self._waiter = None
         await super().on_start()
         give_blocks(self._ensure_consumer(), self.consumer.block_topics, self._hand_over)

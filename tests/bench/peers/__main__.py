@@ -42,7 +42,7 @@ from tests.bench.peers.engines import ENGINES, SHORT, Engine
 OURS = "streamproc"
 PEER_JOBS = ("j1", "j1-million-keys", "j2")
 HEAD = ("engine", "events", "events/s", "second half", "CPU s/M", "second half", "MB", "results")
-_SHORT_EVENTS = 100_000
+_SHORT_EVENTS = 50_000
 _WINDOW = np.dtype([("start", ">i8"), ("n", ">i8"), ("sum", ">f8"), ("max", ">f8"), ("mean", ">f8")])
 _COUNT = np.dtype([("at", ">i8"), ("n", ">i8")])
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from streamproc.log.broker.locked import Jar, sha256
 
 HERE = Path(__file__).parent
 _COMPILE, _INSTALL = 120.0, 900.0  # seconds
+_ATTEMPTS, _PAUSE = 3, 1.0  # of a download; seconds after the first
 
 
 def folder() -> Path:
@@ -49,10 +51,14 @@ def jars(name: str) -> list[Path]:
 
 def _fetch(jar: Jar, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        try:
-            fetched = resolve(jar.coordinate, Path(scratch))
-        except Exception as error:  # jgo's, requests' and the system's
-            raise StreamprocError(f"{jar.coordinate} cannot be fetched: {error}") from error
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                fetched = resolve(jar.coordinate, Path(scratch))
+                break
+            except Exception as error:  # jgo's, requests' and the system's
+                if attempt == _ATTEMPTS:
+                    raise StreamprocError(f"{jar.coordinate} cannot be fetched: {error}") from error
+                time.sleep(_PAUSE * attempt)
         if (found := sha256(fetched)) != jar.sha256:
             raise StreamprocError(f"{jar.coordinate} was fetched with sha256 {found}, but {jar.sha256} is locked")
         fetched.replace(path)
@@ -106,9 +112,10 @@ def python(name: str, requirements: Sequence[str]) -> str:
     with exclusive(folder()):
         if not (place / ".ready").exists():
             shutil.rmtree(place, ignore_errors=True)
-            _call([sys.executable, "-m", "venv", place], _INSTALL, f"making an environment for {name}")
-            pip: list[str | Path] = [place / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
-            _call([*pip, "install", *requirements], _INSTALL, f"installing {name}")
+            _call([sys.executable, "-m", "venv", "--without-pip", place], _INSTALL, f"making an environment for {name}")
+            pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+            pip += ["--python", place / "bin" / "python", "install"]
+            _call([*pip, *requirements], _INSTALL, f"installing {name}")
             (place / ".ready").touch()
     return str(place / "bin" / "python")
 

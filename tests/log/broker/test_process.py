@@ -47,7 +47,7 @@ def values(broker, topic, count, **more):
 
 def gone(pid):
     """Whether a process ends; it need not be our child."""
-    for _ in range(300):
+    for _ in range(600):
         try:
             if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
                 return True
@@ -187,7 +187,7 @@ def test_dies_with_its_parent(tmp_path, kept):
     if not ended:
         os.kill(int(pid), signal.SIGKILL)
     assert ended
-    for _ in range(100):
+    for _ in range(600):
         if kept or not Path(folder).exists():
             break
         time.sleep(0.1)

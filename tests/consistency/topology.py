@@ -1,0 +1,79 @@
+"""A topology whose results can all be computed by hand, for workers that are killed: windows, and tables of agents by
+row and by batch. ``$STREAMPROC_TEST_NAME`` is its name, ``$STREAMPROC_TEST_GUARANTEE`` what it guarantees.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from streamproc import App, Batch, Record, Stream, count, hopping, maximum, total
+
+NAME, GUARANTEE = "STREAMPROC_TEST_NAME", "STREAMPROC_TEST_GUARANTEE"
+SIZE_MS, STEP_MS, GRACE_MS = 1000, 500, 200
+
+
+class Event(Record):
+    """What is published."""
+
+    id: str
+    unit: str
+    ts: int
+    x: float
+    text: str
+
+
+class Counted(Record):
+    """An event, and which of its unit it was."""
+
+    event: str
+    unit: str
+    nth: int
+    x: float
+
+
+class Window(Record):
+    """A unit's events of one window."""
+
+    unit: str
+    start: int
+    end: int
+    n: int
+    sum: float
+    greatest: float
+
+
+def build(name: str, guarantee: Any) -> App:
+    """The topology, under a name."""
+    app = App(name, partitions=3, guarantee=guarantee)
+    events = app.topic(f"{name}-events", Event, key="unit", time="ts", id="id")
+    counted = app.channel(f"{name}-counted", Counted, key="unit", cause="event")
+    rising = app.channel(f"{name}-rising", Event, key="unit", time="ts", cause="id")
+    counts = app.table("counts", default=int)
+    highest = app.table("highest", default=float)
+
+    events.window(hopping(f"{SIZE_MS}ms", f"{STEP_MS}ms"), grace=f"{GRACE_MS}ms", idle=None).agg(
+        f"{name}-windows", Window, n=count(), sum=total("x"), greatest=maximum("x")
+    )
+
+    @app.agent(events, sink=counted)
+    async def rows(stream: Stream[Event]) -> AsyncIterator[Counted]:
+        async for event in stream:
+            counts[event.unit] += 1
+            yield Counted(event.id, event.unit, counts[event.unit], event.x)
+
+    @app.agent(events, sink=rising)
+    async def batches(stream: Stream[Event]) -> AsyncIterator[Batch]:
+        """Events that are higher than all of their unit before."""
+        async for batch in stream.batches():
+            higher = []
+            for unit, x in zip(batch["unit"], batch["x"], strict=True):
+                higher.append(x > highest[unit])
+                highest[unit] = max(highest[unit], x)
+            yield batch.where(higher)  # type: ignore[arg-type]  # a list will do
+
+    return app
+
+
+app = build(os.environ.get(NAME, "test"), os.environ.get(GUARANTEE, "at_least_once"))
