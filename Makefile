@@ -1,5 +1,5 @@
 # `make demo` runs the main job; `make check` runs every check. Both set themselves up, and work offline afterwards.
-# Other targets: setup, lint, types, imports, test, bench, peers, fuzz, lock, clean.
+# Other targets: setup, lint, types, imports, test, consistency, bench, peers, fuzz, lock, clean.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check setup format lint types imports test bench peers fuzz lock clean
+.PHONY: help demo check setup format lint types imports test consistency bench peers fuzz lock clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z0-9]*\):.*## /  \1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,9 @@ imports: setup
 # A process a core, each with a Kafka of its own; a file's tests stay together, since they share what they start.
 test: setup ## All tests; ARGS go to pytest, for example ARGS="-m 'not e2e'".
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+consistency: setup ## Workers killed again and again, 20 times under each guarantee; what comes of it must be exact.
+	STREAMPROC_TEST_KILLS=20 STREAMPROC_TEST_EVENTS=100000 $(BIN)/python -m pytest tests/consistency --timeout 3600 $(ARGS)
 
 bench: setup ## The worker on all jobs, every result checked; ARGS="--short" for a quick look.
 	@$(BIN)/streamproc bench $(ARGS)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamproc.define.aggregates import (
         correlation,
         count,
+        count_min,
         covariance,
         deviation,
         distinct,
@@ -57,6 +58,7 @@ _HOMES = {
     "Topic": "define.topic",
     "correlation": "define.aggregates",
     "count": "define.aggregates",
+    "count_min": "define.aggregates",
     "counting": "define.windows",
     "covariance": "define.aggregates",
     "deviation": "define.aggregates",
@@ -98,6 +100,7 @@ __all__ = [
     "__version__",
     "correlation",
     "count",
+    "count_min",
     "counting",
     "covariance",
     "deviation",

@@ -12,7 +12,8 @@
     ├── RecordError              one record is bad; its neighbours are not
     │   ├── InvalidRecord        it does not fit its schema (names the field)
     │   ├── UndecodableRecord    its bytes are not what its framing says
-    │   └── OversizedRecord      its topic does not take so many bytes
+    │   ├── OversizedRecord      its topic does not take so many bytes
+    │   └── AggregateError       an aggregate of one's own refused it, or failed to make it
     ├── StateError               kept state cannot be read, or is of another kind; it is never misread
     └── BrokerError
         ├── BrokerUnavailable    nobody answers at that address
@@ -99,6 +100,12 @@ class OversizedRecord(RecordError):
     def __init__(self, topic: str, size: int, most: int, what: str = "") -> None:
         said = f"a record{what and ' ' + what} of about {size:,} bytes"
         super().__init__(f"{said} for {topic}, which takes {most:,} (its max.message.bytes)")
+
+
+class AggregateError(RecordError):
+    """An event that an aggregate of one's own did not take, or a result that it did not give."""
+
+    reason = "aggregate_error"
 
 
 class StateError(StreamprocError):

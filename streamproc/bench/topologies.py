@@ -1,5 +1,5 @@
 """The jobs as topologies, written as users would write them. Each round has names of its own. State is in memory, as
-that of the other engines is.
+that of the other engines is, unless a job is about state.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ EVERY = 0.1  # seconds between two counts of a symbol
 
 def windows(source: str, name: str) -> App:
     """Hopping windows of 60 s every 10 s per symbol: count, sum, greatest, mean. Only event time closes them."""
-    app = App(name, flush=None)
+    return _windows(App(name, flush=None), source)
+
+
+def exact_windows(source: str, name: str) -> App:
+    """The same, with state and results kept in one transaction."""
+    return _windows(App(name, guarantee="exactly_once"), source)
+
+
+def _windows(app: App, source: str) -> App:
+    name = app.name
     trades = app.topic(source, Trade, key="symbol", time="ts")
     trades.window(hopping("60s", "10s"), grace="5s", idle=None).agg(
         f"{name}-out", TradeWindow, n=count(), sum=total("price"), max=maximum("price"), mean=mean("price")
@@ -104,6 +113,7 @@ def one(source: str, name: str) -> App:
 
 TOPOLOGIES: dict[str, Callable[[str, str], App]] = {
     "windows": windows,
+    "exact-windows": exact_windows,
     "counts": counts,
     "wide": wide,
     "rows": rows,

@@ -47,9 +47,9 @@ def bench(
 ) -> None:
     """Measure the worker, Kafka to Kafka, and compare every result with a reference; exit with 1 if any is wrong.
 
-    Jobs: j1, j1-small, j1-million-keys, j2, wide, rows (throughput), one (latency, beside a bare pass-through
-    consumer), loop (latency over WebSocket, on a system of its own). Runs on a broker of its own unless --bootstrap
-    names one.
+    Jobs: j1, j1-small, j1-million-keys, j2, wide, rows (throughput), j1-exact, j1-million-keys-exact (exactly once,
+    state in a changelog), one (latency, beside a bare pass-through consumer), loop (latency over WebSocket, on a system
+    of its own). Runs on a broker of its own unless --bootstrap names one.
     """
     from streamproc.bench.jobs import JOBS
 

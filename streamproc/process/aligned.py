@@ -7,20 +7,22 @@ passes a multiple of the period: as they are before the row that takes it there,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from streamproc.batch import Batch
-from streamproc.columns import Columns, Longs, Texts
+from streamproc.columns import Column, Columns, Longs, Texts
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.fields import fields
 from streamproc.define.windows import AlignedWindow
-from streamproc.process.engine import Engine
+from streamproc.process.accumulators import Accumulators, Beside
+from streamproc.process.accumulators.own import Failure
+from streamproc.process.engine import Engine, columns_of, joined_columns, shifted
 from streamproc.process.grid import grid_of
-from streamproc.process.measures import ROWS, Array, Measure, Values, measures_of, values_of
+from streamproc.process.measures import ROWS, SIMPLE, Array, Measure, Values, measures_of, values_of
 from streamproc.process.pane_rows import ARRIVAL, BORN, LAST, PaneRows
 from streamproc.process.panes import AdaptivePanes, Found, Panes
 from streamproc.process.results import NOTHING, Closed, Late, nothing, results_of
@@ -37,6 +39,8 @@ class _Given(NamedTuple):
     windows: Longs
     found: Found
     row: int | None
+    columns: Mapping[str, Column]  # of what is beside the measures
+    broken: Sequence[Failure]
 
 
 class AlignedEngine(Engine):
@@ -51,8 +55,10 @@ class AlignedEngine(Engine):
         measures = [ROWS, *measures_of(definition)]
         self._types = {m.field: fields(definition.source.record)[m.field].type for m in measures if m.field}
         measures += [BORN, LAST, *([_PERIOD] if self._every else [])]
-        self._panes = _panes(measures, window.pane, self.compiled)
-        self._state = PaneRows(self._panes, self._codes, window.pane)
+        beside = {name: agg for name, agg in definition.aggregates.items() if agg.kind not in SIMPLE}
+        self._beside = Accumulators(definition, beside, self.compiled) if beside else None
+        self._panes = _panes(measures, window.pane, self.compiled, self._beside)
+        self._state = PaneRows(self._panes, self._codes, window.pane, with_more=bool(beside))
         self._closed_below: int | None = None  # windows of a lower number have been given out
 
     @property
@@ -61,7 +67,7 @@ class AlignedEngine(Engine):
 
     @property
     def _fields(self) -> frozenset[str]:
-        return frozenset(self._types)
+        return frozenset(self._types) | (self._beside.fields if self._beside else frozenset())
 
     def _take(self, batch: Batch, times: Longs, seen: Longs) -> Closed:
         if self._closed_below is None:
@@ -102,16 +108,23 @@ class AlignedEngine(Engine):
         codes = self._codes.codes(columns[self._key])
         return codes, len(self._codes), {name: values_of(columns[name], kind) for name, kind in self._types.items()}
 
+    def _beside_of(self, batch: Batch, times: Longs, rows: Longs | None, before: int) -> Beside | None:
+        if self._beside is None:
+            return None
+        found = Beside(times, columns_of(batch, self._beside.fields), before + np.arange(len(times)))
+        return found if rows is None else found.part(rows)
+
     def _add(self, batch: Batch, times: Longs, seen: Longs, before: int, given: list[_Given], late: list[Late]) -> None:
         """Adds rows, ``before`` of the batch's come before them, in between which no period ends."""
         places = self._grid.places(times)
         suspects = np.flatnonzero(seen - times > self._grace)
         if len(suspects):
-            self._add_with_late(batch, places, seen, suspects, before, given, late)
+            self._add_with_late(batch, times, places, seen, suspects, before, given, late)
             return
         codes, keys, values = self._columns(batch, None)
         self._state.touch(places)
-        self._panes.add(places, codes, keys, self._with_ours(values, before + np.arange(len(codes)), seen))
+        values = self._with_ours(values, before + np.arange(len(codes)), seen)
+        self._panes.add(places, codes, keys, values, self._beside_of(batch, times, None, before))
 
     def _with_ours(self, values: dict[str, Values], rows: Longs, seen: Longs) -> dict[str, Values]:
         """With the arrival numbers of these rows, and the period."""
@@ -123,6 +136,7 @@ class AlignedEngine(Engine):
     def _add_with_late(
         self,
         batch: Batch,
+        times: Longs,
         places: Longs,
         seen: Longs,
         suspects: Longs,
@@ -150,12 +164,14 @@ class AlignedEngine(Engine):
             values = self._with_ours(values, before + (np.arange(len(codes)) if rows is None else rows), seen)
             self._state.touch(places)
             cut_at = suspects[cuts] if rows is None else np.searchsorted(rows, suspects[cuts])
+            beside = self._beside_of(batch, times, rows, before)
             start = 0
             for cut, stop in zip([None, *cuts.tolist()], [*cut_at.tolist(), len(places)], strict=True):
                 if cut is not None:
                     self._close(int(open_from[cut]), given)
                 part = slice(start, stop)
-                self._panes.add(places[part], codes[part], keys, {name: v.part(part) for name, v in values.items()})
+                some = {name: v.part(part) for name, v in values.items()}
+                self._panes.add(places[part], codes[part], keys, some, beside.part(part) if beside else None)
                 start = stop
         if len(found := np.flatnonzero(missed)):
             late.append(Late(suspects[found] + before, missed[found], of[found]))
@@ -170,7 +186,9 @@ class AlignedEngine(Engine):
         live = self._panes.live()
         windows = _windows_over(live, self._stride, self._panes_per_window, self._closed_below, open_from)
         if len(windows):
-            given.append(_Given(windows, self._panes.combine(windows * self._stride, self._panes_per_window), None))
+            beside = self._beside.fresh() if self._beside else None
+            found = self._panes.combine(windows * self._stride, self._panes_per_window, beside)
+            given.append(_Given(windows, found, None, *_results(beside, np.arange(len(found.code)))))
         if len(done := live[live // self._stride < open_from]):
             self._state.forget(done)
             self._panes.drop(done)
@@ -183,17 +201,18 @@ class AlignedEngine(Engine):
         windows = _windows_over(
             live, self._stride, self._panes_per_window, self._closed_below or 0, int(live[-1]) // self._stride + 1
         )
-        window, code, measures = self._panes.combine(windows * self._stride, self._panes_per_window)
+        beside = self._beside.fresh() if self._beside else None
+        window, code, measures = self._panes.combine(windows * self._stride, self._panes_per_window, beside)
         changed = np.flatnonzero(measures[self._panes.measures.index(_PERIOD)] == ended)
         if len(changed):
             found = Found(window[changed], code[changed], [measure[changed] for measure in measures])
-            given.append(_Given(windows, found, row))
+            given.append(_Given(windows, found, row, *_results(beside, changed)))
 
     def _told(self, given: list[_Given], seen: Longs | None, late: Late | None) -> Closed:
         """Results of what was found."""
         if not given:
-            return nothing(late)
-        windows, (window, code, measures), _ = given[0]
+            return nothing(late)._replace(refused=self._refused())
+        windows, (window, code, measures) = given[0].windows, given[0].found
         counts = [len(part.found.code) for part in given]
         if len(given) > 1:
             before = np.cumsum([0, *(len(part.windows) for part in given)])
@@ -206,7 +225,9 @@ class AlignedEngine(Engine):
         by_measure = dict(zip(self._panes.measures, measures, strict=True))
         final = np.repeat([part.row is None for part in given], counts)
         keys = self._codes.column(code)
-        results = results_of(self.definition, starts[window], ends[window], keys, by_measure, by_measure[ROWS])
+        beside = {name: joined_columns([part.columns[name] for part in given]) for name in given[0].columns}
+        spans = starts[window], ends[window]
+        results = results_of(self.definition, *spans, keys, by_measure, by_measure[ROWS], beside)
         if self._has_final:
             results = Columns({**{name: results[name] for name in results}, "final": pl.Series(final)}, len(code))
         causes = NOTHING
@@ -215,7 +236,11 @@ class AlignedEngine(Engine):
             if not final.all():
                 causes = np.where(final, causes, np.repeat([part.row or 0 for part in given], counts))
         self._given += len(code)
-        return Closed(results, causes, late, self._codes.spread(code))
+        broken = shifted((part.broken, len(part.found.code)) for part in given)
+        return Closed(results, causes, late, self._codes.spread(code), self._refused(), broken)
+
+    def _refused(self) -> Sequence[Failure]:
+        return self._beside.failures() if self._beside else ()
 
     def header(self) -> dict[str, int | None]:
         return {**super().header(), "closed_below": self._closed_below}
@@ -239,12 +264,19 @@ class AlignedEngine(Engine):
         self._panes.keep_codes(live)
 
 
-def _panes(measures: list[Measure], length: int, compiled: bool) -> Panes:
+def _results(beside: Accumulators | None, rows: Longs) -> tuple[Mapping[str, Column], Sequence[Failure]]:
+    """What is beside the measures, of some rows of what was found."""
+    if beside is None:
+        return {}, ()
+    return beside.results(rows, np.zeros(len(rows), np.int64), None), beside.unclosed
+
+
+def _panes(measures: list[Measure], length: int, compiled: bool, beside: Accumulators | None) -> Panes:
     if not compiled:
-        return AdaptivePanes(measures, length)
+        return AdaptivePanes(measures, length, beside)
     from streamproc.process.cells import CellPanes  # numba is only there when it is wanted
 
-    return CellPanes(measures, length)
+    return CellPanes(measures, length, beside)
 
 
 def _joined(arrays: tuple[Array, ...]) -> Array:

@@ -6,7 +6,7 @@ import secrets
 
 import numpy as np
 
-from streamproc.columns import Longs
+from streamproc.columns import Longs, Texts
 from streamproc.compiled import cells as kernels
 from streamproc.compiled.keys import resized
 from streamproc.process.accumulators import Accumulators, Beside
@@ -112,6 +112,10 @@ class CellPanes:
         self._share = used / visits
         return Found(windows[:used], codes[:used], [array[:used] for array in out])
 
+    def pack(self, panes: Longs, rows: Longs) -> Texts:
+        assert self._beside is not None
+        return self._beside.pack(self._cells_of(self._slots_of(panes))[rows])
+
     def _merge(self, cells: Longs, rows: Longs, out: list[Array]) -> None:
         kernels.merge_longs(self._state, kernels.ROWS, kernels.COUNT, cells, rows, out[0])
         for word, (op, array) in enumerate(zip(self._ops.tolist(), out[1:], strict=True), kernels.MEASURES):
@@ -122,8 +126,7 @@ class CellPanes:
 
     def drop(self, panes: Longs) -> None:
         self._peak = max(self.work, self._peak - self._peak // 8)
-        order = self._order()
-        gone = order[np.searchsorted(self._slots[order, kernels.SLOT_PANE], panes)]
+        gone = self._slots_of(panes)
         if self._beside is not None:
             self._beside.clear(self._cells_of(gone))
         kernels.free(gone, self._state, self._slots, self._at)
@@ -164,6 +167,12 @@ class CellPanes:
             if at == len(times):
                 return cells
             self._make_room()
+
+    def _slots_of(self, panes: Longs) -> Longs:
+        """The slots of these panes, which hold events."""
+        order = self._order()
+        found: Longs = order[np.searchsorted(self._slots[order, kernels.SLOT_PANE], panes)]
+        return found
 
     def _cells_of(self, slots: Longs) -> Longs:
         """The cells of panes, pane by pane."""

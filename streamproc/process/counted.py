@@ -14,7 +14,7 @@ from streamproc.batch import Batch
 from streamproc.columns import Column, Longs, Texts
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.windows import CountWindow, GlobalWindow
-from streamproc.process.engine import Part, columns_of, joined_columns, picked, same_cause
+from streamproc.process.engine import Part, columns_of, joined_columns, picked, same_cause, shifted
 from streamproc.process.results import Closed, nothing
 from streamproc.process.slots import grown
 from streamproc.process.slotted import SlottedEngine
@@ -43,18 +43,19 @@ class _Counting(SlottedEngine):
         self._slots.begin(slots, idents, codes)
         self._rows[slots], self._low[slots], self._high[slots], self._word[slots] = 0, _MOST, _LEAST, word
 
-    def _put(self, slots: Longs, times: Longs, columns: Mapping[str, Column]) -> None:
-        """Adds a row to each of these."""
+    def _put(self, slots: Longs, times: Longs, columns: Mapping[str, Column], rows: Longs | int = 0) -> None:
+        """Adds a row to each of these; ``rows`` are the batch's."""
         np.add.at(self._rows, slots, 1)
         np.minimum.at(self._low, slots, times)
         np.maximum.at(self._high, slots, times)
-        self._sums.add(slots, times, columns)
+        self._sums.add(slots, times, columns, rows)
         self._slots.touch(slots)
 
     def _part(self, slots: Longs, causes: Longs) -> Part:
         """What there is in these slots."""
         values = self._sums.results(slots, self._rows[slots], None)
-        return Part(self._slots.code[slots], self._low[slots], self._high[slots] + 1, values, causes)
+        low, high = self._low[slots], self._high[slots]
+        return Part(self._slots.code[slots], low, high + 1, values, causes, broken=self._sums.unclosed)
 
     def _drop(self, slots: Longs) -> None:
         self._sums.clear(slots)
@@ -203,7 +204,7 @@ class GlobalEngine(_Counting):
             if ended is not None:
                 parts.append(self._tell(ended, start))
             rows = np.arange(start, stop)
-            self._put(slots[rows], times[rows], picked(columns, rows))
+            self._put(slots[rows], times[rows], picked(columns, rows), rows)
             self._word[slots[rows]] = int(seen[start]) // self._every
         return self._give(parts)
 
@@ -231,7 +232,7 @@ class GlobalEngine(_Counting):
         parts: list[Part] = []
         for start, stop in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
             rows = by_round[start:stop]
-            self._put(slots[rows], times[rows], picked(columns, rows))
+            self._put(slots[rows], times[rows], picked(columns, rows), rows)
             told = rows[number[rows] % each == each - 1]
             if len(told):
                 parts.append(self._part(slots[told], told))
@@ -264,4 +265,9 @@ def _by_cause(parts: list[Part], names: list[str]) -> Part:
     order = np.argsort(causes)
     codes, start, end = (np.concatenate([part[i] for part in parts])[order] for i in range(3))
     values = {name: joined_columns([part.values[name] for part in parts])[order] for name in names}
-    return Part(codes, start, end, values, causes[order])
+    place = np.argsort(order)
+    broken = [
+        failure._replace(row=int(place[failure.row]))
+        for failure in shifted((part.broken, len(part.codes)) for part in parts)
+    ]
+    return Part(codes, start, end, values, causes[order], broken=sorted(broken, key=lambda failure: failure.row))

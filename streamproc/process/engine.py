@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from streamproc.batch import Batch
 from streamproc.columns import Column, Columns, Longs, Texts
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.fields import fields
+from streamproc.process.accumulators.own import Failure
 from streamproc.process.keys import key_codes
 from streamproc.process.measures import values_of
 from streamproc.process.results import NOTHING, Closed, Late, nothing
@@ -32,7 +33,7 @@ _FORMAT = 1  # of rows of state
 
 class Part(NamedTuple):
     """Results that were made together: of each the key's code, the window, the aggregates, and the row of the batch
-    that brought it (of no length when the clock did).
+    that brought it (of no length when the clock did); and what classes of one's own did not give, by row of these.
     """
 
     codes: Longs
@@ -41,6 +42,7 @@ class Part(NamedTuple):
     values: Mapping[str, Column]
     causes: Longs
     final: bool = True
+    broken: Sequence[Failure] = ()
 
 
 class Engine(ABC):
@@ -187,7 +189,8 @@ class Engine(ABC):
             columns[name] = joined_columns([part.values[name] for part in parts])
         self._given += len(codes)
         causes = np.concatenate([part.causes for part in parts])
-        return Closed(Columns(columns, len(codes)), causes, late, self._codes.spread(codes))
+        broken = shifted([(part.broken, len(part.codes)) for part in parts])
+        return Closed(Columns(columns, len(codes)), causes, late, self._codes.spread(codes), broken=broken)
 
     def _forget_keys(self) -> None:
         """Gives back the room of keys of which nothing is held, once they are most of many. Looking costs no more than
@@ -222,6 +225,16 @@ def joined_columns(columns: Sequence[Column]) -> Column:
     if all(isinstance(column, np.ndarray) for column in columns):
         return np.concatenate(columns)  # type: ignore[arg-type]
     return pl.concat([column.series() if isinstance(column, Texts) else pl.Series(column) for column in columns])
+
+
+def shifted(parts: Iterable[tuple[Sequence[Failure], int]]) -> list[Failure]:
+    """Failures of parts, each of so many rows, by their rows in all."""
+    found: list[Failure] = []
+    before = 0
+    for failures, rows in parts:
+        found += [failure._replace(row=before + failure.row) for failure in failures]
+        before += rows
+    return found
 
 
 def picked(columns: Mapping[str, Column], rows: Longs) -> dict[str, Column]:

@@ -1,4 +1,6 @@
-"""Events that are kept as they came: their times and the fields that aggregates read, by slot."""
+"""Events that are kept as they came: their times and the fields that aggregates read, by slot; and where they lie in
+the log, if somebody may refuse them.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,15 @@ class KeptEvents:
         known = fields(definition.source.record)
         polars = column_types(definition.source.record)
         self.times = np.empty(0, np.int64)
+        # Only where classes of one's own may refuse an event; its complement once that was told.
+        self._offsets = np.empty(0, np.int64)
+        self._with_offsets = any(aggregate.kind == "own" for aggregate in definition.aggregates.values())
         self._numbers = sorted(name for name in names if known[name].type in _NUMBERS)
         self._others = sorted(names.difference(self._numbers))
         self._polars = {name: polars[name] for name in names}
+        types = {field.encode_name: field.type for field in msgspec.structs.fields(definition.source.record)}
+        other: Any = tuple[tuple(types[name] for name in self._others)]  # type: ignore[misc]
+        self._decoder = msgspec.msgpack.Decoder(other)  # records in records come back as such
         self._valid = {name: np.empty(0, np.bool_) for name in self._numbers}
         self._data: dict[str, NDArray[Any]] = {
             **{name: np.empty(0, _NUMBERS[known[name].type]) for name in self._numbers},
@@ -39,6 +47,8 @@ class KeptEvents:
 
     def room(self, slots: int) -> None:
         self.times = grown(self.times, slots, 0)
+        if self._with_offsets:
+            self._offsets = grown(self._offsets, slots, 0)
         self._valid = {name: grown(valid, slots, True) for name, valid in self._valid.items()}
         self._data = {
             name: grown(data, slots, None if data.dtype == np.object_ else 0) for name, data in self._data.items()
@@ -47,6 +57,8 @@ class KeptEvents:
     def put(self, slots: Longs, times: Longs, batch: Batch) -> None:
         """Keeps a batch's rows."""
         self.times[slots] = times
+        if self._with_offsets:
+            self._offsets[slots] = batch.offsets
         for name in self._numbers:
             data, valid = values_of(batch.column(name), self._data[name].dtype.type)
             self._data[name][slots] = data
@@ -64,14 +76,23 @@ class KeptEvents:
             found[name] = pl.Series(self._data[name][slots].tolist(), dtype=self._polars[name])
         return found
 
+    def told(self, slot: int) -> int | None:
+        """Where a refused event lies in the log; None when that was asked before."""
+        offset = int(self._offsets[slot])
+        if offset < 0:
+            return None
+        self._offsets[slot] = ~offset
+        return offset
+
     def clear(self, slots: Longs) -> None:
         for name in self._others:
             self._data[name][slots] = None
 
     def pack(self, slots: Longs) -> Texts:
-        """Time, numbers, and whether each is there, as words; behind them all else as msgpack."""
+        """Time, offset, numbers, and whether each is there, as words; behind them all else as msgpack."""
         fixed = words(
             self.times[slots],
+            *([self._offsets[slots]] if self._with_offsets else []),
             *(self._data[name][slots] for name in self._numbers),
             *(self._valid[name][slots].astype(np.int64) for name in self._numbers),
         )
@@ -82,12 +103,15 @@ class KeptEvents:
 
     def unpack(self, slots: Longs, values: Texts) -> None:
         count = len(self._numbers)
-        self.times[slots], *found = read_words(values, 1 + 2 * count)
+        size = 1 + self._with_offsets + 2 * count
+        self.times[slots], *found = read_words(values, size)
+        if self._with_offsets:
+            self._offsets[slots] = found.pop(0)
         for name, data, valid in zip(self._numbers, found[:count], found[count:], strict=True):
             self._data[name][slots] = data.view(self._data[name].dtype)
             self._valid[name][slots] = valid != 0
         if self._others and len(slots):
-            rows = [msgspec.msgpack.decode(row) for row in items(rest(values, 1 + 2 * count))]
+            rows = [self._decoder.decode(row) for row in items(rest(values, size))]
             for name, column in zip(self._others, zip(*rows, strict=True), strict=True):
                 self._data[name][slots] = _objects(column)
 

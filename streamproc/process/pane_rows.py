@@ -1,6 +1,7 @@
 """Rows of state of panes: one for each pane and key that has events. What changed is told by arrival numbers, which are
 kept as two measures more, the least and the greatest: a row is new to the changelog, or changed, when they are not
-below the number of rows that there were when the changelog last asked.
+below the number of rows that there were when the changelog last asked. A row is the measures as words, and behind them
+what accumulators have packed, where there is more than measures.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from streamproc.columns import Longs, Texts
 from streamproc.process.keys import KeyCodes
 from streamproc.process.measures import Array, Measure, Values
 from streamproc.process.panes import AdaptivePanes, Found, Panes
+from streamproc.process.sparse import SparsePanes
 from streamproc.process.state import NO_TEXTS, Changes, joined
 from streamproc.process.words import behind, key_bytes, keys_of, read_words, rest, words
 
@@ -23,8 +25,8 @@ BORN, LAST = Measure("min", ARRIVAL, np.int64), Measure("max", ARRIVAL, np.int64
 class PaneRows:
     """What a changelog must hear of one partition's panes, whose measures have BORN and LAST."""
 
-    def __init__(self, panes: Panes, codes: KeyCodes, length: int) -> None:
-        self._panes, self._codes, self._length = panes, codes, length
+    def __init__(self, panes: Panes, codes: KeyCodes, length: int, *, with_more: bool) -> None:
+        self._panes, self._codes, self._length, self._with_more = panes, codes, length, with_more
         self._kept = [i for i, measure in enumerate(panes.measures) if measure != LAST]
         self._born, self._last = panes.measures.index(BORN), panes.measures.index(LAST)
         self._known = 0  # rows that came before the changelog last asked
@@ -61,6 +63,8 @@ class PaneRows:
         if not len(changed):
             return Changes(NO_TEXTS, NO_TEXTS, gone)
         values = words(*(measures[i][changed] for i in self._kept))
+        if self._with_more:
+            values = behind(values, self._panes.pack(panes, changed))
         return Changes(self._keys(panes[pane[changed]], code[changed]), values, gone)
 
     def restore(self, came: int, keys: Texts, values: Texts, kind: type, compiled: bool) -> None:
@@ -74,7 +78,8 @@ class PaneRows:
         codes = self._codes.codes(keys_of(rest(keys, 1), kind, compiled))
         found[self._last] = found[self._born]
         measures: list[Array] = [found[i][order].view(measure.dtype) for i, measure in enumerate(self._panes.measures)]
-        _put(self._panes, panes[order], codes[order], measures, len(self._codes), self._length)
+        packed = rest(values, len(self._kept))[order] if self._with_more else None
+        _put(self._panes, panes[order], codes[order], measures, len(self._codes), self._length, packed)
         self._stored = self._panes.live()
 
     def _cells(self, panes: Longs) -> Found:
@@ -89,18 +94,25 @@ class PaneRows:
         return behind(words(panes), key_bytes(self._codes.column(codes)))
 
 
-def _put(panes: Panes, numbers: Longs, codes: Longs, measures: list[Array], keys: int, length: int) -> None:
+def _put(
+    panes: Panes, numbers: Longs, codes: Longs, measures: list[Array], keys: int, length: int, packed: Texts | None
+) -> None:
     """Takes cells over, of panes that ascend and in each in order of coming."""
     if not isinstance(panes, AdaptivePanes):
-        _put_cells(panes, numbers * length, codes, measures, keys)
+        _put_cells(panes, numbers * length, codes, measures, keys, packed)
         return
     panes._choose(numbers, keys)
     begins = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(numbers)], strict=True):
-        panes.form.put(int(numbers[begin]), codes[begin:end], [measure[begin:end] for measure in measures], keys)
+        pane, some = int(numbers[begin]), slice(begin, end)
+        values = [measure[some] for measure in measures]
+        if packed is not None and isinstance(panes.form, SparsePanes):
+            panes.form.put(pane, codes[some], values, keys, packed[some])
+        else:
+            panes.form.put(pane, codes[some], values, keys)
 
 
-def _put_cells(panes: Any, times: Longs, codes: Longs, measures: list[Array], keys: int) -> None:
+def _put_cells(panes: Any, times: Longs, codes: Longs, measures: list[Array], keys: int, packed: Texts | None) -> None:
     """Makes cells by adding a row to each, and then sets what they hold."""
     from streamproc.compiled.cells import MEASURES, ROWS
 
@@ -110,3 +122,6 @@ def _put_cells(panes: Any, times: Longs, codes: Longs, measures: list[Array], ke
     panes._state[cells, ROWS] = measures[0]
     for word, measure in enumerate(measures[1:], MEASURES):
         panes._state[cells, word] = measure.view(np.int64)
+    if packed is not None:
+        panes._beside.room(len(panes._state))
+        panes._beside.unpack(cells, packed)

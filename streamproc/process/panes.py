@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from streamproc.columns import Longs
+from streamproc.columns import Longs, Texts
 from streamproc.process.accumulators import Accumulators, Beside
 from streamproc.process.dense import DensePanes
 from streamproc.process.measures import Array, Measure, Values
@@ -55,6 +55,9 @@ class Panes(Protocol):
         by the pane in which a key first came, then in order of coming. What there is beside the measures goes into
         ``beside``, of row ``i`` into cell ``i``.
         """
+
+    def pack(self, panes: Longs, rows: Longs) -> Texts:
+        """What there is beside the measures, as bytes, in these of the rows that ``combine(panes, 1)`` gives."""
 
     def drop(self, panes: Longs) -> None:
         """Forgets panes, which hold events."""
@@ -114,6 +117,10 @@ class AdaptivePanes:
         if isinstance(self.form, SparsePanes):
             return Found(*self.form.combine(first, count, beside))
         return Found(*self.form.combine(first, count))
+
+    def pack(self, panes: Longs, rows: Longs) -> Texts:
+        assert isinstance(self.form, SparsePanes)
+        return self.form.pack(panes, rows)
 
     def drop(self, panes: Longs) -> None:
         self.form.drop(panes)

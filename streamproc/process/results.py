@@ -34,7 +34,8 @@ class Closed(NamedTuple):
         causes: int64[n], for each result the row of the batch that closed its window; of no length when the clock did.
         late: None when there are none.
         hashes: int64[n], ``murmur2(text) & 0x7fffffff`` of each result's key; None where that is not at hand.
-        refused: rows of the batch that a class of one's own did not take, by row.
+        refused: rows of the batch that a class of one's own did not take, by row; of sliding windows events, by their
+            offsets, in the order of the windows that were told about.
         broken: results that a class of one's own did not give, by their row in ``results``; null there.
     """
 

@@ -98,7 +98,7 @@ class SessionEngine(SlottedEngine):
             np.add.at(self._rows, slots, 1)
             if start or len(rows) < len(times):
                 rows += start
-                self._sums.add(slots, times[rows], picked(columns, rows))
+                self._sums.add(slots, times[rows], picked(columns, rows), rows)
             else:
                 self._sums.add(slots, times, columns)
 
@@ -120,7 +120,8 @@ class SessionEngine(SlottedEngine):
         order = np.lexsort((born, last, *([causes] if len(causes) else [])))
         slots, start, end = slots[order], start[order], last[order] + self._gap
         values = self._sums.results(slots, self._rows[slots], None)
-        return Part(self._slots.code[slots], start, end, values, causes[order] if len(causes) else causes, final)
+        causes = causes[order] if len(causes) else causes
+        return Part(self._slots.code[slots], start, end, values, causes, final, self._sums.unclosed)
 
     def _drop(self, slots: Longs) -> None:
         self._sums.clear(slots)

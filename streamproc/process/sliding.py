@@ -7,6 +7,7 @@ other one either. Results come in the order of the rows that close them, of one 
 the first event.
 
 Events are kept until no window can need them. Each result adds up its own: as many steps as there are events in it.
+What a class of one's own refuses is told once for an event, with the first window in which it was refused.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from streamproc.batch import Batch
 from streamproc.columns import Longs, Texts
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.windows import SlidingWindow
+from streamproc.process.accumulators.own import Failure
 from streamproc.process.engine import Part
 from streamproc.process.kept import KeptEvents
 from streamproc.process.results import NOTHING, Closed, Late
@@ -61,6 +63,7 @@ class SlidingEngine(SlottedEngine):
         self._lines: dict[int, _Line] = {}  # by code
         self._open: list[tuple[int, int, int]] = []  # a heap of windows: last millisecond, first event, code
         self._told: deque[tuple[int, int]] = deque()  # those that closed, while their events may be needed
+        self._failures: list[Failure] = []
 
     def _take(self, batch: Batch, times: Longs, seen: Longs) -> Closed:
         codes = self._codes.codes(batch.column(self._key))
@@ -140,11 +143,27 @@ class SlidingEngine(SlottedEngine):
         slots = np.array([slot for window in closed for slot in window.slots], np.int64)
         self._sums.room(len(closed))
         self._sums.add(np.repeat(cells, rows), self._events.times[slots], self._events.columns(slots))
+        self._note(self._sums.failures(), slots)
         values = self._sums.results(cells, rows, self._size)
         self._sums.clear(cells)
         end = np.array([window.last for window in closed], np.int64) + 1
         codes, causes = (np.array([window[i] for window in closed], np.int64) for i in (1, 3))
-        return Part(codes, end - self._size, end, values, causes)
+        return Part(codes, end - self._size, end, values, causes, broken=self._sums.unclosed)
+
+    def _note(self, failures: list[Failure], slots: Longs) -> None:
+        """Keeps those of the first window in which an event was refused."""
+        last, offset = -1, None
+        for failure in failures:
+            if failure.row != last:
+                last, slot = failure.row, int(slots[failure.row])
+                offset = self._events.told(slot)
+                self._slots.touch(slots[failure.row : failure.row + 1])
+            if offset is not None:
+                self._failures.append(failure._replace(row=-1, offset=offset))
+
+    def _refused(self) -> list[Failure]:
+        found, self._failures = self._failures, []
+        return found
 
     def _drop(self, gone: list[int]) -> None:
         slots = np.array(gone, np.int64)

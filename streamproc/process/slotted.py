@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from streamproc.columns import Longs, Texts
 from streamproc.define.aggregation import Aggregation
 from streamproc.process.accumulators import Accumulators
-from streamproc.process.engine import Engine
+from streamproc.process.accumulators.own import Failure
+from streamproc.process.engine import Engine, Part
+from streamproc.process.results import Closed, Late
 from streamproc.process.slots import Slots
 from streamproc.process.state import NO_TEXTS, Changes
 from streamproc.process.words import keys_of, read_words, rest
@@ -41,6 +43,13 @@ class SlottedEngine(Engine):
     @abstractmethod
     def _unpack(self, slots: Longs, values: Texts) -> None:
         """Takes them back; rows come in the order of their slots' identities."""
+
+    def _give(self, parts: Sequence[Part], late: Late | None = None) -> Closed:
+        return super()._give(parts, late)._replace(refused=self._refused())
+
+    def _refused(self) -> list[Failure]:
+        """What classes of one's own did not take since this was last asked."""
+        return self._sums.failures()
 
     def _live_codes(self) -> Longs:
         return self._slots.live_codes()

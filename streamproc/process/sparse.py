@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamproc.columns import Longs
+from streamproc.columns import Longs, Texts
 from streamproc.process.accumulators import Accumulators, Beside
 from streamproc.process.dense import add_values
 from streamproc.process.measures import Array, Measure, Values, quiet
@@ -30,7 +30,8 @@ class SparsePanes:
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for array in self._arrays) + 100 * self._work  # about that in dictionaries
+        held = sum(array.nbytes for array in self._arrays) + 100 * self._work  # about that in dictionaries
+        return held + (0 if self._beside is None else self._beside.nbytes)
 
     def live(self) -> Longs:
         return np.array(sorted(self._panes), np.int64)
@@ -81,6 +82,11 @@ class SparsePanes:
                 beside.merge(before + at, self._beside, cells)
         return np.fromiter(rows, np.int64, len(rows)), totals
 
+    def pack(self, panes: Longs, rows: Longs) -> Texts:
+        assert self._beside is not None
+        cells = [cell for pane in panes.tolist() for cell in self._panes[pane].values()]
+        return self._beside.pack(np.array(cells, np.int64)[rows])
+
     def drop(self, panes: Longs) -> None:
         for pane in panes.tolist():
             cells = list(self._panes.pop(pane).values())
@@ -103,11 +109,14 @@ class SparsePanes:
         cells = np.fromiter(held.values(), np.int64, len(held))
         return np.fromiter(held, np.int64, len(held)), [array[cells] for array in self._arrays]
 
-    def put(self, pane: int, codes: Longs, measures: list[Array], keys: int) -> None:
-        """Takes one pane over."""
+    def put(self, pane: int, codes: Longs, measures: list[Array], keys: int, packed: Texts | None = None) -> None:
+        """Takes one pane over; ``packed`` is what is beside the measures."""
         cells = self._cells_of(np.full(len(codes), pane), codes)
         for array, data in zip(self._arrays, measures, strict=True):
             array[cells] = data
+        if self._beside is not None and packed is not None:
+            self._beside.room(len(self._arrays[0]))
+            self._beside.unpack(cells, packed)
 
     def _cells_of(self, panes: Longs, codes: Longs) -> Longs:
         cells: list[int] = []

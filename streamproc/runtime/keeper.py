@@ -24,6 +24,7 @@ from streamproc.state.restore import Restored
 from streamproc.state.rows import bodies
 
 _MOST_HELD = 16 << 20  # bytes of results that wait for a flush; with more, no batch is begun
+_SOURCE = "source"  # the mark with the source's id
 _NEWS = 20.0  # seconds until the group must have told a worker that it has lost a partition
 _log = logging.getLogger("streamproc.state")
 
@@ -77,10 +78,11 @@ class KeptTask:
         changelog: the topic of its rows.
         state: empty as yet.
         limit: bytes that a record batch of the changelog may have.
+        source: Kafka's id of the topic whose offsets it counts by; None where that is not known.
     """
 
-    def __init__(self, stage: str, changelog: str, state: State, limit: int) -> None:
-        self.stage, self.changelog, self.state, self.limit = stage, changelog, state, limit
+    def __init__(self, stage: str, changelog: str, state: State, limit: int, source: str | None = None) -> None:
+        self.stage, self.changelog, self.state, self.limit, self.source = stage, changelog, state, limit, source
         #: Held while a batch is in work. While nobody holds it, state, position and results belong together.
         self.lock = asyncio.Lock()
         self.position: int | None = None  # the first offset that the state has not seen
@@ -125,7 +127,8 @@ class KeptTask:
 
     def take(self) -> Taken:
         """What has changed since the last time. With the lock held."""
-        head = Head(FORMAT, self.state.version(), self.position or 0, self.state.header(), {})
+        marks = {} if self.source is None else {_SOURCE: self.source}
+        head = Head(FORMAT, self.state.version(), self.position or 0, self.state.header(), marks)
         taken = Taken(self, self.state.changes(), head, self._results, self._blocks, self.ahead)
         self._flushing = bool(self._results) or self._clocked
         self._clocked = False
@@ -152,7 +155,12 @@ class KeptTask:
                 f"{version}; found {head.version}. To begin without it, delete that topic, or give the app another name"
             )
         self.state.restore(head.header, found.keys, found.values)
-        self.position = head.position
+        known = head.marks.get(_SOURCE, self.source)
+        if self.source is None or known == self.source:
+            self.position = head.position
+        else:
+            said = "%s: its source was deleted and made anew; its state stays, and all of the new topic's events count"
+            _log.warning(said, self.stage)
 
     def _touch(self) -> None:
         if not (self.changed or self._spoiled):

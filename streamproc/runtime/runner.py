@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -25,6 +26,7 @@ from streamproc.runtime.transport.block import Block, Fetched
 from streamproc.state import topics as changelogs
 
 _LETTERS = 50  # dead letters that are sent before others may run
+_log = logging.getLogger("streamproc.worker")
 
 
 class TopicReader:
@@ -144,7 +146,8 @@ class Runner:
         began = time.perf_counter()
         keeper = self._keeper(block.partition)
         kept = self._kept.get(block.partition)
-        if keeper is not None and kept is not None and not await self._is_ready(keeper, kept, block.partition):
+        first = block.fetched.first_offset
+        if keeper is not None and kept is not None and not await self._is_ready(keeper, kept, block.partition, first):
             return
         async with self._one, kept.lock if kept is not None else nullcontext():
             if self._kept.get(block.partition) is not kept:
@@ -167,7 +170,7 @@ class Runner:
         self._metrics.processing.observe(took)
         block.leave(took)
 
-    async def _is_ready(self, keeper: Keeper, kept: KeptTask, partition: int) -> bool:
+    async def _is_ready(self, keeper: Keeper, kept: KeptTask, partition: int, first: int) -> bool:
         """Waits for a partition's state. False when it went to another worker meanwhile."""
         try:
             await keeper.ready()
@@ -175,14 +178,20 @@ class Runner:
             if self._keeper(partition) is keeper:
                 raise
             return False
-        if kept.position is not None:
-            self._next.setdefault(partition, kept.position)
+        if kept.position is not None and partition not in self._next:
+            self._next[partition] = kept.position
+            if first > kept.position:
+                said = "%s: offsets %d to %d of %s[%d] were never read: deleted, or the group was moved past them"
+                source = self.definition.source.name
+                _log.error(said, self.definition.name, kept.position, first - 1, source, partition)
         return True
 
     async def _run(self, block: Block, kept: KeptTask | None) -> bool:
         """False when the partition went to another worker meanwhile."""
         if block.fetched.restarted:  # the topic was made anew, and counts from the start again
             self._next.pop(block.partition, None)
+            if kept is not None:
+                kept.source = None
         for batch in await self._reader.read(block, self._outlet, self.definition.source.app.name):
             fresh = self._unseen(batch)
             if not len(fresh):
@@ -199,18 +208,16 @@ class Runner:
             self._metrics.latency.observe(max(0.0, (self._clock() - int(fresh.timestamps[-1])) / 1000))
         return True
 
-    def keep_state(self, partition: int, limit: int) -> KeptTask | None:
-        """A partition's task, made now, for its keeper; None where it has no state to keep.
-
-        Args:
-            limit: bytes that a record batch of the changelog may have.
+    def keep_state(self, partition: int, limit: int, source: str | None) -> KeptTask | None:
+        """A partition's task, made now, for its keeper; None where it has no state to keep. ``limit`` and ``source``
+        are those of :class:`KeptTask`.
         """
         state = self._task(partition).state
         if state is None:
             return None
         name = self.definition.name
         topic = changelogs.name(self.definition.source.app.name, name)
-        kept = self._kept[partition] = KeptTask(name, topic, state, limit)
+        kept = self._kept[partition] = KeptTask(name, topic, state, limit, source)
         return kept
 
     def idle_for(self, partition: int, ms: int) -> None:

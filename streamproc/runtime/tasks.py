@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Protocol
 
 import msgspec
@@ -13,15 +15,18 @@ from streamproc.batch import Batch, records_of
 from streamproc.columns import Columns, Longs, Rows
 from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
-from streamproc.errors import RecordError
+from streamproc.errors import AggregateError, RecordError
 from streamproc.log.ports import Headers
+from streamproc.process.accumulators.own import AggregateFailed, Failure
 from streamproc.process.results import Closed
 from streamproc.process.state import State
 from streamproc.process.windowing import window_task
+from streamproc.record import Record
 from streamproc.runtime.agent_task import AgentTask
 from streamproc.runtime.outlet import Outlet, letter_for
 
 Clock = Callable[[], int]
+_TEXT_LIMIT = 8000  # characters of a traceback
 
 
 class Task(Protocol):
@@ -48,6 +53,7 @@ class AggregationTask:
         self.window = window_task(definition)
         self._outlet = outlet
         self._clock = clock
+        self._partition: int | None = None  # of the source, once an event came
         self.late_events = 0  # so far
 
     @property
@@ -58,6 +64,9 @@ class AggregationTask:
         if not len(batch):
             return
         closed = self.window.add(batch, self._clock())
+        self._partition = batch.partition
+        if closed.refused:
+            await self._tell_refused(closed.refused, batch)
         if closed.late is not None:
             late = batch.take(closed.late.rows)
             self.late_events += len(late)
@@ -69,11 +78,28 @@ class AggregationTask:
         """Results of windows that the clock closes are stamped with the clock."""
         now, before = self._clock(), self.window.stream_time
         closed = self.window.advance(now)
+        if closed.refused:
+            await self._tell_refused(closed.refused, None)
         await self._send(closed, np.full(len(closed.results), now, np.int64))
         return self.window.stream_time != before
 
     async def stop(self) -> None:
         """Nothing runs between batches."""
+
+    async def _tell_refused(self, refused: Sequence[Failure], batch: Batch | None) -> None:
+        """Puts events aside that a class of one's own did not take; of those of no batch at hand, where they lie."""
+        app, stage, source = self.definition.sink.app, self.definition.name, self.definition.source.name
+        records: dict[int, Record] = {}
+        if batch is not None and len(rows := np.unique([f.row for f in refused if f.offset is None]).astype(np.int64)):
+            records = dict(zip(rows.tolist(), batch.take(rows).records(), strict=True))
+        for (row, offset), failures in groupby(refused, lambda failure: (failure.row, failure.offset)):
+            found = list(failures)
+            record = records.get(row)
+            if batch is not None and record is not None:
+                offset = int(batch.offsets[row])
+            at = {"topic": source, "partition": self._partition, "offset": offset}
+            letter = letter_for(AggregateError(_said(found)), app=app.name, stage=stage, **at)
+            await self._outlet.dead_letter(msgspec.structs.replace(letter, traceback=_traceback(found)), record)
 
     async def _send_late(self, late: Batch, headers: list[Headers]) -> None:
         """Sends late events as they came; one that is too large for its topic, with its headers, goes aside."""
@@ -91,8 +117,18 @@ class AggregationTask:
             await self._send_late(late.slice(row, row + 1), headers[row : row + 1])
 
     async def _send(self, closed: Closed, timestamps: Longs) -> None:
-        if len(closed.results):
-            await self._send_fitting(closed.results, timestamps, closed.partitions(self.definition.sink.partitions))
+        if not len(closed.results):
+            return
+        results, partitions = closed.results, closed.partitions(self.definition.sink.partitions)
+        if closed.broken:
+            whole = np.delete(np.arange(len(results)), [failure.row for failure in closed.broken])
+            for row, failures in groupby(sorted(closed.broken, key=_row), _row):
+                found = list(failures)
+                error = AggregateError(_said(found))
+                await self._put_aside(results.take(slice(row, row + 1)), error, _traceback(found))
+            results, timestamps, partitions = results.take(whole), timestamps[whole], partitions[whole]
+        if len(results):
+            await self._send_fitting(results, timestamps, partitions)
 
     async def _send_fitting(self, columns: Columns, timestamps: Longs, partitions: Longs) -> None:
         """Sends results; those that do not fit their schema (a count past 32 bits into an ``int``) go aside."""
@@ -106,11 +142,28 @@ class AggregationTask:
                 if len(some := columns.take(rows)):
                     await self._send_fitting(some, timestamps[rows], partitions[rows])
 
-    async def _put_aside(self, columns: Columns, error: RecordError) -> None:
+    async def _put_aside(self, columns: Columns, error: RecordError, traceback: str | None = None) -> None:
         sink = self.definition.sink
         (record,) = records_of(columns, sink.record)
         letter = letter_for(error, app=sink.app.name, stage=self.definition.name, topic=sink.name)
-        await self._outlet.dead_letter(msgspec.structs.replace(letter, value=msgspec.json.encode(record)))
+        value = msgspec.json.encode(record)
+        await self._outlet.dead_letter(msgspec.structs.replace(letter, value=value, traceback=traceback))
+
+
+def _row(failure: Failure) -> int:
+    return failure.row
+
+
+def _said(failures: Sequence[Failure]) -> str:
+    return "; ".join(map(str, failures))
+
+
+def _traceback(failures: Sequence[Failure]) -> str | None:
+    """Of the first one, where it is user code's."""
+    if isinstance(failures[0].error, AggregateFailed):
+        return None
+    text = "".join(traceback.format_exception(failures[0].error))
+    return text[-_TEXT_LIMIT:]
 
 
 def _parts(length: int, error: RecordError) -> list[Rows]:

@@ -105,6 +105,7 @@ class Worker:
         self._limits: dict[str, int] = {}  # by topic, how many bytes a batch may have
         self._producer: KafkaProducer | None = None
         self._batches: BatchProducer | None = None  # of results that come as columns
+        self._topic_ids: dict[str, str] = {}  # of sources: Kafka's
         self._keepers: Keepers | None = None  # of state
         self._changelogs: ChangelogReader | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -123,6 +124,7 @@ class Worker:
             await admin.ensure(specs)
             self._limits = await admin.message_limits([spec.name for spec in specs])
             await check_changelogs(self.app, admin, configs)
+            self._topic_ids = await configs.ids([topic.name for topic in self._sources()])
         finally:
             await admin.close()
             await configs.close()
@@ -262,7 +264,7 @@ class Worker:
             stage = runner.definition
             if stage.source.name == topic and has_state(self.app, stage):
                 limit = self._limits[changelogs.name(self.app.name, stage.name)]
-                kept = runner.keep_state(partition, limit)
+                kept = runner.keep_state(partition, limit, self._topic_ids.get(topic))
                 if kept is not None:
                     found.append(kept)
         return found

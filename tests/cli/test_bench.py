@@ -29,7 +29,11 @@ def left(kafka: KafkaSettings) -> list[str]:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["j3"], "error: no job 'j3': expected some of j1, j1-small, j1-million-keys, j2, wide, rows, one, loop\n"),
+        (
+            ["j3"],
+            "error: no job 'j3': expected some of j1, j1-small, j1-million-keys, j1-exact, j1-million-keys-exact, "
+            "j2, wide, rows, one, loop\n",
+        ),
         (["j1", "--write", "x.md"], "error: --write needs all jobs in full: leave their names and --short out\n"),
         (["--short", "--write", "x.md"], "error: --write needs all jobs in full: leave their names and --short out\n"),
         (["--rounds", "-1"], "error: Invalid value for '--rounds'"),

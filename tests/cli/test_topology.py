@@ -65,7 +65,7 @@ def test_as_text(shuttle, capsys):
     assert "topic readings: Reading (key=unit, time=ts, id=id, 4 partitions)" in lines
     assert "agent score" in lines
     assert "channel scores: Score (key=unit, time=ts, cause=event, 4 partitions)" in lines
-    assert "tables: hst" in lines
+    assert "table hst: str to any object, volatile" in lines
     assert "dead letters: shuttle-dead-letters" in lines
 
 

@@ -35,17 +35,23 @@ class Written(Record):
     @classmethod
     def home(cls) -> Path:
         folder = Path(_SCHEMAS.name)
-        made = [{"name": name, "type": _avro(*field[1:])} for name, field in fields(cls).items()]
-        schema = {"type": "record", "name": cls.__name__, "fields": made}
+        schema = _record(cls)
         path = folder / "schemas" / f"{cls.schema_name()}.avsc"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(schema))
         return folder
 
 
+def _record(kind: type[Record]) -> Any:
+    made = [{"name": name, "type": _avro(*field[1:])} for name, field in fields(kind).items()]
+    return {"type": "record", "name": kind.__name__, "fields": made}
+
+
 def _avro(kind: Any, nullable: bool) -> Any:
     if nullable:
         return ["null", _avro(kind, False)]
+    if isinstance(kind, type) and issubclass(kind, Record):
+        return _record(kind)
     if get_origin(kind) is list:
         return {"type": "array", "items": _avro(get_args(kind)[0], False)}
     return {"type": "map", "values": _avro(get_args(kind)[1], False)} if get_origin(kind) is dict else _AVRO[kind]

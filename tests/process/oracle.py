@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -15,7 +16,8 @@ _EPOCH = datetime(1970, 1, 1)
 
 class Wanted(NamedTuple):
     """One result: whose, of which window, of which rows (in the order in which they are added up), brought by which
-    row, and whether it is the last of its window.
+    row, and whether it is the last of its window. ``sums`` says how rows are added up, where that is not one by one:
+    those that are tuples first, each for itself, and then as one.
     """
 
     key: Any
@@ -24,6 +26,7 @@ class Wanted(NamedTuple):
     rows: tuple[int, ...]
     cause: int
     final: bool
+    sums: tuple[Any, ...] | None = None
 
 
 class Outcome(NamedTuple):
@@ -86,7 +89,9 @@ def _aligned(rows: Sequence[Any], window: AlignedWindow, grace: int, every: int 
         for key in _as_they_came(rows, {key: held[w][key] for key in held[w]}, window, bound, w):
             if key in keys:
                 members = tuple(sorted(held[w][key], key=lambda i: (_pane(rows[i].ts, window, bound), i)))
-                out.results.append(Wanted(key, *bound(w), members, cause, final))
+                by_pane = groupby(members, lambda i: _pane(rows[i].ts, window, bound))
+                sums = tuple(tuple(part) for _, part in by_pane)
+                out.results.append(Wanted(key, *bound(w), members, cause, final, sums))
 
     for at, row in enumerate(rows):
         before, now = now, max(now, row.ts)
@@ -132,6 +137,7 @@ class _Session(NamedTuple):
     last: int
     rows: tuple[int, ...]
     changed: bool
+    sums: tuple[Any, ...]  # rows, and sessions that it took in
 
 
 def _sessions(rows: Sequence[Any], gap: int, grace: int, every: int | None) -> Outcome:
@@ -144,7 +150,7 @@ def _sessions(rows: Sequence[Any], gap: int, grace: int, every: int | None) -> O
 
     def tell(some: list[_Session], cause: int, final: bool) -> None:
         for s in in_order(some):
-            out.results.append(Wanted(s.key, s.start, s.last + gap, s.rows, cause, final))
+            out.results.append(Wanted(s.key, s.start, s.last + gap, s.rows, cause, final, s.sums))
 
     for at, row in enumerate(rows):
         before, now = now, max(now, row.ts)
@@ -166,6 +172,7 @@ def _sessions(rows: Sequence[Any], gap: int, grace: int, every: int | None) -> O
             max([t, *(s.last for s in mine)]),
             (*(i for s in mine for i in s.rows), at),
             True,
+            (*(mine[0].sums if mine else ()), *(s.sums for s in mine[1:]), at),
         )
         sessions = [s for s in sessions if s not in mine] + [joined]
     return out
@@ -214,8 +221,9 @@ def _counted(rows: Sequence[Any], size: int, step: int) -> Outcome:
         mine.append(at)
         begin = len(mine) - size
         if begin >= 0 and begin % step == 0:
-            members = tuple(mine[begin:])
-            out.results.append(Wanted(row.unit, *_span(rows, members), members, at, True))
+            members, pane = tuple(mine[begin:]), math.gcd(size, step)
+            sums = tuple(members[i : i + pane] for i in range(0, size, pane))
+            out.results.append(Wanted(row.unit, *_span(rows, members), members, at, True, sums))
     return out
 
 

@@ -43,12 +43,16 @@ def aggregation(
 
 
 class Run(NamedTuple):
-    """What a run gave: results, which row brought each, (row, missed, of) of late rows, and how many rows it keeps."""
+    """What a run gave: results, which row brought each, (row, missed, of) of late rows, how many rows it keeps, which
+    rows were refused and why, and which results are broken and why.
+    """
 
     results: list[Any]
     causes: list[int]
     late: list[tuple[int, int, int]]
     rows: int
+    refused: list[tuple[int, str]]
+    broken: list[tuple[int, str]]
 
 
 def run(
@@ -63,7 +67,7 @@ def run(
     where that says so, a new task (with kernels or without) goes on with what the changes have been so far.
     """
     task = window_task(definition, compiled)
-    found = Run([], [], [], 0)
+    found = Run([], [], [], 0, [], [])
     kept: dict[bytes, bytes] = {}
     for start, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True):
         if restored is not None and start in restored:
@@ -74,8 +78,12 @@ def run(
             continue
         part = batch(rows[start:stop], start, columns=not cuts)
         closed = task.add(part, 0)
+        found.broken.extend((len(found.results) + failure.row, str(failure)) for failure in closed.broken)
         if len(closed.results):
             found.results.extend(records_of(closed.results, definition.sink.record))
+        for failure in closed.refused:
+            offset = int(part.offsets[failure.row]) if failure.offset is None else failure.offset
+            found.refused.append((offset, str(failure)))
         found.causes.extend(part.offsets[closed.causes].tolist())
         if (late := closed.late) is not None:
             found.late.extend(

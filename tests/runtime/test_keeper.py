@@ -264,6 +264,22 @@ def test_state_of_another_version_is_refused() -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "position"), [("a", "a", 77), ("a", "b", None), ("a", None, 77), (None, "b", 77)]
+)
+def test_offsets_of_a_source_that_was_made_anew_do_not_count(
+    then: str | None, now: str | None, position: int | None
+) -> None:
+    async def test() -> None:
+        task = KeptTask("one", "log", Rows(), 1 << 20, now)
+        head = Head(FORMAT, "1", 77, {}, {} if then is None else {"source": then})
+        task.restore(Restored(head, binary([b"a"]), binary([b"1"]), 9))
+        assert task.position == position
+        assert task.state.rows == {b"a": b"1"}  # type: ignore[attr-defined]
+
+    run(test)
+
+
 def test_too_many_results_that_wait_hold_the_next_batch_up() -> None:
     async def test() -> None:
         system = System(every=60.0)

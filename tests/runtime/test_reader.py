@@ -10,9 +10,9 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, IsolationLevel
 from confluent_kafka import TopicPartition as At
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamproc.errors import BrokerUnavailable, StateError
 from streamproc.log.batch_builder import packed
@@ -40,9 +40,41 @@ async def make(kafka: KafkaSettings, name: str, partitions: int = 1, **config: s
     return spec.name
 
 
+class Producer(BatchProducer):
+    """Its transactions have ended when it says so. Kafka says so before it has written that they have."""
+
+    def __init__(self, kafka: KafkaSettings, name: str) -> None:
+        super().__init__(kafka, transactional_id=name)
+        self._admin = AdminClient(kafka.librdkafka())
+        self._sent: set[At] = set()
+
+    async def send(self, topic, partition, body, done=None):
+        self._sent.add(At(topic, partition))
+        await super().send(topic, partition, body, done)
+
+    async def commit(self):
+        await super().commit()
+        await until(self._has_ended)
+
+    async def abort(self):
+        await super().abort()
+        await until(self._has_ended)
+
+    def _has_ended(self) -> bool:
+        asked = {at: OffsetSpec.latest() for at in self._sent}
+        stable, last = (
+            {
+                at: found.result(10).offset
+                for at, found in self._admin.list_offsets(asked, isolation_level=level).items()
+            }
+            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+        )
+        return stable == last
+
+
 @contextlib.asynccontextmanager
 async def producing(kafka: KafkaSettings, name: str) -> AsyncIterator[BatchProducer]:
-    producer = BatchProducer(kafka, transactional_id=name)
+    producer = Producer(kafka, name)
     await producer.start()
     try:
         yield producer

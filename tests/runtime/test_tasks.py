@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from streamproc import App, Record, count, maximum, total, tumbling
+from streamproc import App, Record, count, maximum, own, sliding, total, tumbling
 from streamproc.avro.writer import Misfits
 from streamproc.batch import Batch
 from streamproc.define.aggregation import Aggregation
@@ -199,3 +199,96 @@ async def test_results_go_out_in_one_piece_with_their_partitions():
     keys = [record.key.encode() for record in outlet.records("sums")]
     assert sorted(keys) == [b"k0", b"k1", b"k2", b"k3"]
     assert outlet.partitions == [partition_of(key, sink.partitions) for key in keys]
+
+
+class Top:
+    """The greatest, of its own; takes no 3, and gives nothing where a 7 was."""
+
+    def __init__(self) -> None:
+        self.top = 0
+
+    def add(self, n: int) -> None:
+        if n == 3:
+            raise ValueError("a three")
+        self.top = max(self.top, n)
+
+    def merge(self, other: Top) -> None:
+        self.top = max(self.top, other.top)
+
+    def close(self) -> int:
+        if self.top == 7:
+            raise ArithmeticError("a seven")
+        return self.top
+
+
+def with_own(window: Any = None, **named: Any) -> Aggregation:
+    app = App("test")
+    source = app.topic("beats", Beat, key="key", time="ts")
+    source.window(window or tumbling("1s"), **named).agg("sums", BeatSum, n=total("n"), top=own(Top, "n", type=int))
+    found = app.agents["sums"]
+    assert isinstance(found, Aggregation)
+    return found
+
+
+async def test_what_a_class_of_ones_own_does_not_take_or_give_is_put_aside():
+    """The rest goes out with its own timestamps and partitions."""
+    outlet = Picky()
+    task = AggregationTask(with_own(), outlet, lambda: 0)
+    await task.take(beats((0, 1), (1000, 3), (1500, 7), (2000, 2), (2001, 3), (3000, 5), (4000, 1), first=50))
+    assert outlet.records("sums") == [
+        BeatSum("k", 0, 1000, 1, 1),
+        BeatSum("k", 2000, 3000, 5, 2),
+        BeatSum("k", 3000, 4000, 5, 5),
+    ]
+    assert outlet.sends[0][2] == [5051, 5055, 5056]
+    assert len(outlet.partitions) == 3
+    (first, one), (second, other), (result, none) = outlet.letters
+    assert [one, other, none] == [Beat("k", 1000, 3), Beat("k", 2001, 3), None]
+    assert [(x.stage, x.reason, x.topic, x.partition, x.offset) for x in (first, second, result)] == [
+        ("sums", "aggregate_error", "beats", 0, 51),
+        ("sums", "aggregate_error", "beats", 0, 54),
+        ("sums", "aggregate_error", "sums", None, None),
+    ]
+    assert first.error == "top: ValueError: a three"
+    assert 'raise ValueError("a three")' in str(first.traceback)
+    assert result.error == "top: ArithmeticError: a seven"
+    assert 'raise ArithmeticError("a seven")' in str(result.traceback)
+    assert result.value == b'{"key":"k","start":1000,"end":2000,"n":10,"top":null}'
+
+
+async def test_what_the_clock_brings_may_be_broken_too():
+    now = 100
+    outlet = Outlet()
+    task = AggregationTask(with_own(sliding("1s"), idle="1s"), outlet, lambda: now)
+    await task.take(beats((0, 7)))
+    await task.take(beats((1500, 3), first=1))
+    now = 1200
+    await task.advance()
+    assert outlet.records("sums") == [BeatSum("k", 501, 1501, 3, 0)]
+    (broken, _), (refused, record) = outlet.letters
+    assert (broken.topic, broken.error) == ("sums", "top: ArithmeticError: a seven")
+    # Of sliding windows events are told when their batch has gone.
+    assert (refused.topic, refused.partition, refused.offset, record) == ("beats", 0, 1, None)
+
+
+async def test_events_that_are_refused_are_whole_in_their_letters():
+    whole = beats((0, 3), (1, 2))
+    frame = whole.frame.select(sorted(needed_columns(with_own()) or ()))
+    lean = Batch("beats", 0, Beat, whole.offsets, whole.timestamps, frame=frame, whole=lambda: whole)
+    outlet = Outlet()
+    await AggregationTask(with_own(), outlet, lambda: 0).take(lean)
+    assert [record for _, record in outlet.letters] == [Beat("k", 0, 3)]
+
+
+async def test_an_event_that_two_classes_refuse_has_one_letter():
+    app = App("test")
+    source = app.topic("beats", Beat, key="key", time="ts")
+    both = {"n": own(Top, "n", type=int), "top": own(Top, "n", type=int)}
+    source.window(tumbling("1s")).agg("sums", BeatSum, **both)
+    outlet = Outlet()
+    await task_for(app.agents["sums"], outlet, lambda: 0).take(beats((0, 3), (1, 7), (1000, 1)))
+    assert [letter.error for letter, _ in outlet.letters] == [
+        "n: ValueError: a three; top: ValueError: a three",
+        "n: ArithmeticError: a seven; top: ArithmeticError: a seven",
+    ]
+    assert outlet.records("sums") == []

@@ -101,8 +101,9 @@ class Accumulators:
         for part in self._parts.values():
             part.add(inputs)
         for own in self._owns:
-            for row, name, error in own.failures:
-                self._failures.append(Failure(int(rows + row if isinstance(rows, int) else rows[row]), name, error))
+            for failure in own.failures:
+                row = rows + failure.row if isinstance(rows, int) else rows[failure.row]
+                self._failures.append(failure._replace(row=int(row)))
             own.failures = []
 
     def failures(self) -> list[Failure]:

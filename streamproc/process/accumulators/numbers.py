@@ -44,7 +44,7 @@ _MOMENTS = {"count": Word(np.int64, 0), "mean": Word(np.float64, 0.0), "squares"
 
 
 class Moments(Part):
-    """Count, mean and sum of squared distances of a field."""
+    """Count, mean and sum of squared distances of a field. What is past all doubles may have either sign there."""
 
     def __init__(self, field: str, compiled: bool) -> None:
         super().__init__(_MOMENTS)
@@ -59,11 +59,11 @@ class Moments(Part):
 
     def variance(self, cells: Longs, ddof: int) -> Column:
         counts, squares = self.arrays["count"][cells], self.arrays["squares"][cells]
-        return without(plain(squares / np.maximum(counts - ddof, 1)), np.maximum(counts - ddof, 0))
+        return _by_count(np.abs(squares), counts, ddof)
 
     def deviation(self, cells: Longs, ddof: int) -> Column:
         counts, squares = self.arrays["count"][cells], self.arrays["squares"][cells]
-        return without(plain(np.sqrt(squares / np.maximum(counts - ddof, 1))), np.maximum(counts - ddof, 0))
+        return _by_count(np.abs(squares), counts, ddof, root=True)
 
 
 _COMOMENTS = {
@@ -96,7 +96,7 @@ class CoMoments(Part):
 
     def covariance(self, cells: Longs, ddof: int) -> Column:
         counts, products = self.arrays["count"][cells], self.arrays["products"][cells]
-        return without(plain(products / np.maximum(counts - ddof, 1)), np.maximum(counts - ddof, 0))
+        return _by_count(products, counts, ddof)
 
     def correlation(self, cells: Longs) -> Column:
         counts, _, _, products, x, y = (array[cells] for array in self.arrays.values())
@@ -182,3 +182,10 @@ class Occurrences(Counts):
         classes = np.array([self._places.get(value, -1) for value in values], np.int64)[codes]
         wanted = classes >= 0
         self._count(inputs.cells[rows[wanted]], classes[wanted])
+
+
+def _by_count(sums: Array, counts: Longs, ddof: int, *, root: bool = False) -> Column:
+    """Null where there are not more than ``ddof`` values."""
+    with quiet():
+        found = sums / np.maximum(counts - ddof, 1)
+        return without(plain(np.sqrt(found) if root else found), np.maximum(counts - ddof, 0))

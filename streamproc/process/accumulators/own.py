@@ -11,6 +11,7 @@ import polars as pl
 from streamproc.columns import Column, Longs
 from streamproc.define.aggregates import Aggregate
 from streamproc.define.own import dumped, loaded
+from streamproc.errors import StateError
 from streamproc.process.accumulators.inputs import Inputs, null_rows
 from streamproc.process.accumulators.parts import Objects
 from streamproc.process.measures import Array
@@ -20,11 +21,20 @@ _BROKEN, _WHOLE = b"\0", b"\1"
 
 
 class Failure(NamedTuple):
-    """A row that a class did not take, or a result that it did not give: by row, and what it raised."""
+    """A row that a class did not take, or a result that it did not give: by row, and what it raised.
+
+    Args:
+        name: the aggregate's.
+        offset: where an event lies in the log, of which no batch is at hand any more; its row is -1.
+    """
 
     row: int
     name: str
     error: Exception
+    offset: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.error if isinstance(self.error, AggregateFailed) else _words(self.error)}"
 
 
 class Broken:
@@ -100,7 +110,11 @@ class Own(Objects):
 
     def load(self, data: bytes) -> Any:
         if data[:1] == _WHOLE:
-            return loaded(self._maker, data[1:])
+            try:
+                return loaded(self._maker, data[1:])
+            except Exception as error:
+                maker = self._maker.__name__
+                raise StateError(f"{self._name}: {maker} does not take back what it dumped: {_words(error)}") from error
         return Broken(data[1:].decode())
 
     def results(self, cells: Longs) -> tuple[Column, list[Failure]]:
