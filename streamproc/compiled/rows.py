@@ -17,22 +17,12 @@ from streamproc.compiled.memory import copy
 from streamproc.compiled.records import Found
 from streamproc.compiled.texts import gather
 from streamproc.compiled.types import Bytes, Longs
-from streamproc.compiled.varint import varint
+from streamproc.compiled.varint import varint, varint_size
 
 _ENVELOPE = 32  # bytes, at most, that a record takes beside its key and value
 _SPARE = 1 << 16  # keys of rows that are gone, and bytes that no row has, that are not worth to be thrown out
 _OUT = types.int64[::1]
 _LOW, _MORE, _U7 = np.uint64(0x7F), np.uint64(0x80), np.uint64(7)
-
-
-@inlined
-def _width(value: Any) -> Any:
-    """How many bytes a zig-zag varint of a number that is not below zero takes."""
-    width = 1
-    while value > 63:
-        value >>= 7
-        width += 1
-    return width
 
 
 @inlined
@@ -71,8 +61,8 @@ def _write(
     at, count = body[0], body[1]
     while row < len(key_starts):
         key, value = key_sizes[row] + 1, value_sizes[row]
-        size = 4 + _width(count) + _width(key) + key + (_width(value) + value if value >= 0 else 1) - 1
-        if count > 0 and at + _width(size) + size > limit:
+        size = 4 + varint_size(count) + varint_size(key) + key + (varint_size(value) + value if value >= 0 else 1) - 1
+        if count > 0 and at + varint_size(size) + size > limit:
             break
         at = _put(out, at, size)
         out[at], out[at + 1] = 0, 0  # attributes, and the time since the first record

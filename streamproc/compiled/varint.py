@@ -36,3 +36,13 @@ def varint(data: Bytes, at: int, end: int) -> tuple[Any, Any]:
         if byte < _U(0x80):
             return np.int64(value >> _U(1)) ^ -np.int64(value & _U(1)), at
         shift += _U(7)
+
+
+@inlined
+def varint_size(value: Any) -> Any:
+    """How many bytes the varint of a number that is not below zero takes."""
+    taken = 1
+    while value > 63:
+        value >>= 7
+        taken += 1
+    return taken

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streamproc.compiled.kernel import BYTES, LONGS, inlined, kernel
 from streamproc.compiled.memory import bits, copy, move, store
 from streamproc.compiled.types import Bytes, Longs
+from streamproc.compiled.varint import varint_size
 
 #: Kinds of fields. The row of a field in the op table: kind, index in ``words``, index in ``sizes`` or ``valid`` (-1:
 #: never null), branch of null (-1: no union).
@@ -71,16 +72,6 @@ def _put(out: Bytes, at: Any, value: Any) -> Any:
     left = (left & _C0) | ((left & _C1) << _U1)
     store(out, at, left | (_STOPS & ((_U1 << np.uint64(8 * (width - 1))) - _U1)))
     return at + width
-
-
-@inlined
-def _width(value: Any) -> Any:
-    """How many bytes a varint of a length (never below zero) takes."""
-    width = 1
-    while value > 63:
-        value >>= 7
-        width += 1
-    return width
 
 
 @inlined
@@ -172,7 +163,7 @@ def _write(
             value = place + value_wide
             to = copy(frame, 0, len(frame), out, value)
             to = _fields(ops, words, sizes, valid, data, row, out, to)
-            width = _width(to - value)
+            width = varint_size(to - value)
             if width != value_wide:
                 move(out, value, to, width - value_wide)
                 to += width - value_wide
@@ -180,7 +171,7 @@ def _write(
             _put_exactly(out, place, to - place - width)
             out[to] = 0
             to += 1
-            width = _width(to - inner)
+            width = varint_size(to - inner)
             if width != wide:
                 move(out, inner, to, width - wide)
                 to += width - wide
@@ -345,8 +336,8 @@ def _join(data: Bytes, ends: Longs, counts: Longs, shifts: Longs, out: Bytes) ->
                 return -1
             delta += shifts[body]
             size = 1 + end - at
-            size += _width(before + i)
-            size += _width(delta if delta >= 0 else -(delta + 1))
+            size += varint_size(before + i)
+            size += varint_size(delta if delta >= 0 else -(delta + 1))
             to = _put(out, to, size)
             out[to] = 0
             to = _put(out, to + 1, delta)

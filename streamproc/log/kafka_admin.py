@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -52,7 +52,7 @@ class KafkaAdmin:
     """
 
     def __init__(self, settings: KafkaSettings, *, timeout: float = 5.0) -> None:
-        self.settings = settings
+        self._kafka = settings
         self.timeout = timeout
         self._caller: Caller | None = None
         self._one = asyncio.Lock()
@@ -82,8 +82,15 @@ class KafkaAdmin:
 
     async def message_limits(self, topics: Sequence[str]) -> dict[str, int]:
         """By topic, how many bytes a record batch may have: its max.message.bytes, or the broker's."""
-        configs = await self._call(lambda caller: _configs(caller, topics, defaults=True))
-        return {topic: int(config["max.message.bytes"]) for topic, config in configs.items()}
+        return {topic: int(found["max.message.bytes"]) for topic, found in (await self.settings(topics)).items()}
+
+    async def settings(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """By topic, all that is set for it: on itself, on its brokers, or by default."""
+        return await self._call(lambda caller: _configs(caller, topics, defaults=True))
+
+    async def ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """By topic, Kafka's id of it. One that is deleted and made anew gets another."""
+        return await self._call(lambda caller: _ids(caller, topics))
 
     async def close(self) -> None:
         async with self._one:
@@ -95,7 +102,7 @@ class KafkaAdmin:
 
     def _run(self, function: Callable[[Caller], Result]) -> Result:
         if self._caller is None:
-            self._caller = Caller(self.settings, self.timeout)
+            self._caller = Caller(self._kafka, self.timeout)
         return function(self._caller)
 
 
@@ -174,11 +181,22 @@ def _configs(caller: Caller, names: Sequence[str], *, defaults: bool = False) ->
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     results = _answers(caller, lambda: caller.client.describe_configs(resources))
+    named = {resource.name: result for resource, result in results.items()}
+    topic_errors(named, "reading the settings")
     own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
     return {
-        resource.name: {key: entry.value for key, entry in config.items() if defaults or entry.source == own}
-        for resource, config in zip(results, checked(results), strict=True)
+        name: {key: entry.value for key, entry in named[name].items() if defaults or entry.source == own}
+        for name in names
     }
+
+
+def _ids(caller: Caller, topics: Sequence[str]) -> dict[str, str]:
+    if not topics:
+        return {}
+    caller.metadata()  # raises soon, and with the reason, where nobody answers
+    results: dict[str, Any] = _answers(caller, lambda: caller.client.describe_topics(TopicCollection(list(topics))))
+    topic_errors(results, "describing")
+    return {topic: str(results[topic].topic_id) for topic in topics}
 
 
 def _lag(caller: Caller, group: str, topics: Sequence[str]) -> dict[str, int]:

@@ -308,9 +308,10 @@ class Keeper:
         self._began = began = time.perf_counter()
         taken: list[Taken] = []
         for task in self.tasks:
-            async with task.lock:
-                if task.changed:
-                    taken.append(task.take())
+            if task.changed:
+                async with task.lock:
+                    if task.changed:  # it may have been spoilt meanwhile
+                        taken.append(task.take())
         for part in taken:
             await part.ahead.delivered()
         await self._producer.begin()

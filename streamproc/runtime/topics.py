@@ -6,7 +6,6 @@ from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.app import App
 from streamproc.log.kafka_admin import KafkaAdmin
-from streamproc.log.kafka_configs import Configs
 from streamproc.log.ports import TopicSpec
 from streamproc.state import topics as changelogs
 
@@ -37,7 +36,7 @@ def has_state(app: App, stage: Agent | Aggregation) -> bool:
     return any(not table.volatile for table in app.tables.values())
 
 
-async def check_changelogs(app: App, admin: KafkaAdmin, configs: Configs) -> None:
+async def check_changelogs(app: App, admin: KafkaAdmin) -> None:
     """Looks at the changelogs as they are.
 
     Raises:
@@ -46,6 +45,6 @@ async def check_changelogs(app: App, admin: KafkaAdmin, configs: Configs) -> Non
     specs = changelog_specs(app)
     names = [spec.name for spec in specs]
     found = {info.name: info for info in await admin.describe(names)}
-    settings = await configs.settings(names)
+    settings = await admin.settings(names)
     for spec in specs:
         changelogs.check(spec, found[spec.name].partitions, settings[spec.name])

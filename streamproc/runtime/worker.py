@@ -23,7 +23,6 @@ from streamproc.define.topic import Topic
 from streamproc.errors import StreamprocError
 from streamproc.log.batch_builder import BATCH_OVERHEAD
 from streamproc.log.kafka_admin import KafkaAdmin
-from streamproc.log.kafka_configs import Configs
 from streamproc.log.kafka_producer import KafkaProducer
 from streamproc.runtime import faust_app
 from streamproc.runtime.kafka_outlet import KafkaOutlet
@@ -118,16 +117,15 @@ class Worker:
         """
         calm_libraries()
         keep_freed_memory()
-        admin, configs = KafkaAdmin(self.kafka), Configs(self.kafka)
+        admin = KafkaAdmin(self.kafka)
         try:
             specs = topic_specs(self.app, self.replication)
             await admin.ensure(specs)
             self._limits = await admin.message_limits([spec.name for spec in specs])
-            await check_changelogs(self.app, admin, configs)
-            self._topic_ids = await configs.ids([topic.name for topic in self._sources()])
+            await check_changelogs(self.app, admin)
+            self._topic_ids = await admin.ids([topic.name for topic in self._sources()])
         finally:
             await admin.close()
-            await configs.close()
         await _prepare_kernels()
         codecs = {t.name: await asyncio.to_thread(Codec.of, t, self.registry) for t in self.app.topics.values()}
         self._producer, self._batches = self._make_producers()

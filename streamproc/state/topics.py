@@ -48,7 +48,7 @@ def check(wanted: TopicSpec, partitions: int, config: Mapping[str, str]) -> None
     """Looks at a changelog that is there.
 
     Args:
-        config: all settings that hold for it, wherever they were set: of :class:`streamproc.log.kafka_configs.Configs`.
+        config: all settings that hold for it, wherever they were set: see ``KafkaAdmin.settings``.
 
     Raises:
         TopicError: rows would get lost in it, or be read by the wrong tasks.
