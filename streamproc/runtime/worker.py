@@ -32,8 +32,9 @@ from streamproc.runtime.memory import keep_freed_memory
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.quiet import calm_libraries
 from streamproc.runtime.reader import ChangelogReader
-from streamproc.runtime.runner import Runner, TopicReader
+from streamproc.runtime.runner import Runner
 from streamproc.runtime.tasks import needed_columns
+from streamproc.runtime.topic_reader import TopicReader
 from streamproc.runtime.topics import check_changelogs, has_state, topic_specs
 from streamproc.runtime.transport.producer import BatchProducer
 from streamproc.runtime.transport.sender import JOIN
