@@ -20,8 +20,8 @@ from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.quiet import OnceInAWhile
 from streamproc.runtime.runner import Runner
-from streamproc.runtime.topic_reader import TopicReader
 from streamproc.runtime.tasks import needed_columns
+from streamproc.runtime.topic_reader import TopicReader
 from streamproc.runtime.topics import topic_specs
 from streamproc.runtime.transport.block import Block, Fetched
 from topologies.shuttle import Bar, Reading, Score
