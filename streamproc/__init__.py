@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     )
     from streamproc.define.app import App
     from streamproc.define.errors import retry
+    from streamproc.define.flow import Flow, merge
+    from streamproc.define.latest import Latest
     from streamproc.define.table import Table
     from streamproc.define.topic import Channel, Topic
     from streamproc.define.windows import counting, everything, hopping, session, sliding, tumbling, updates
@@ -52,6 +54,8 @@ _HOMES = {
     "Batch": "batch",
     "Channel": "define.topic",
     "Event": "stream",
+    "Flow": "define.flow",
+    "Latest": "define.latest",
     "Record": "record",
     "Stream": "stream",
     "Table": "define.table",
@@ -71,6 +75,7 @@ _HOMES = {
     "last": "define.aggregates",
     "maximum": "define.aggregates",
     "mean": "define.aggregates",
+    "merge": "define.flow",
     "minimum": "define.aggregates",
     "occurrences": "define.aggregates",
     "own": "define.aggregates",
@@ -93,6 +98,8 @@ __all__ = [
     "Batch",
     "Channel",
     "Event",
+    "Flow",
+    "Latest",
     "Record",
     "Stream",
     "Table",
@@ -113,6 +120,7 @@ __all__ = [
     "last",
     "maximum",
     "mean",
+    "merge",
     "minimum",
     "occurrences",
     "own",

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from streamproc.columns import Column, Columns, Longs, Rows, Texts
+from streamproc.columns import Column, Columns, Longs, Origins, Rows, Texts
 from streamproc.errors import InvalidRecord
 from streamproc.record import Record
 
@@ -33,9 +33,10 @@ class Batch:
         offsets: int64[n], increasing.
         timestamps: int64[n], milliseconds since the epoch: when each event was taken in.
         whole: gives the same rows with every column, where ``columns`` has only those that were needed.
+        origins: where rows come from that are other stages' results; None where none of them says so.
     """
 
-    __slots__ = ("_columns", "_records", "_whole", "offsets", "partition", "record", "timestamps", "topic")
+    __slots__ = ("_columns", "_records", "_whole", "offsets", "origins", "partition", "record", "timestamps", "topic")
 
     def __init__(
         self,
@@ -49,9 +50,10 @@ class Batch:
         frame: pl.DataFrame | None = None,
         records: Sequence[Record] | None = None,
         whole: Callable[[], Batch] | None = None,
+        origins: Origins | None = None,
     ) -> None:
         self.topic, self.partition, self.record = topic, partition, record
-        self.offsets, self.timestamps = offsets, timestamps
+        self.offsets, self.timestamps, self.origins = offsets, timestamps, origins
         self._columns = Columns.of(frame) if frame is not None else columns
         self._records, self._whole = records, whole
 
@@ -133,7 +135,9 @@ class Batch:
         load = self._whole
         whole = None if load is None else lambda: load().take(rows)
         at, stamps = self.offsets[rows], self.timestamps[rows]
-        return Batch(self.topic, self.partition, self.record, at, stamps, columns=columns, records=records, whole=whole)
+        origins = None if self.origins is None else self.origins.take(rows)
+        place = (self.topic, self.partition, self.record, at, stamps)
+        return Batch(*place, columns=columns, records=records, whole=whole, origins=origins)
 
     def slice(self, start: int, stop: int) -> Batch:
         """Rows ``start`` to ``stop``."""
@@ -150,7 +154,8 @@ class Batch:
     def _with(self, frame: pl.DataFrame) -> Batch:
         if len(frame) != len(self):
             raise InvalidRecord(f"a batch of {len(self)} rows cannot take {len(frame)}: each row belongs to an event")
-        return Batch(self.topic, self.partition, self.record, self.offsets, self.timestamps, frame=frame)
+        place = (self.topic, self.partition, self.record, self.offsets, self.timestamps)
+        return Batch(*place, frame=frame, origins=self.origins)
 
     def lend(self, whole: Callable[[], Batch]) -> None:
         """Gives the batch a way to its other columns; see ``whole`` above."""
@@ -160,7 +165,8 @@ class Batch:
         """The same rows as records of another type, by column name."""
         if record is self.record:
             return self
-        return Batch(self.topic, self.partition, record, self.offsets, self.timestamps, columns=self.held())
+        place = (self.topic, self.partition, record, self.offsets, self.timestamps)
+        return Batch(*place, columns=self.held(), origins=self.origins)
 
     def __repr__(self) -> str:
         where = f"{self.offsets[0]}..{self.offsets[-1]}" if len(self) else "empty"

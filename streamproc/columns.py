@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Longs = NDArray[np.int64]
 #: Indices, which increase; or a range of them.
 Rows = Longs | slice
+#: In place of a stream time where there is none.
+NO_TIME = int(np.iinfo(np.int64).min)
 _FEW = 64  # strings that are made one by one; to gather them takes some 60 us, however few they are
 
 
@@ -140,3 +142,38 @@ class Columns:
         """The rows of these indices, or of a range."""
         length = len(range(*rows.indices(self._length))) if isinstance(rows, slice) else len(rows)
         return Columns({name: column[rows] for name, column in self._columns.items()}, length)
+
+
+class Causes(NamedTuple):
+    """Which events results come from, result by result. (offset, number) increases strictly: it is a result's id among
+    all of its stage and source partition.
+    """
+
+    offsets: Longs  # of the event in the stage's source
+    numbers: Longs  # of the result among that event's, from 0 on
+    times: Longs | None = None  # ms: the source partition's stream time with that event, where it is told
+
+    def take(self, rows: Rows) -> Causes:
+        """Of some results."""
+        return Causes(self.offsets[rows], self.numbers[rows], None if self.times is None else self.times[rows])
+
+    def origins(self, stage: str, partition: int) -> Origins:
+        """As whoever reads the results finds them. ``stage`` gave them, of this partition of its source."""
+        n = len(self.offsets)
+        times = np.full(n, NO_TIME) if self.times is None else self.times
+        return Origins((stage,), np.zeros(n, np.int64), np.full(n, partition), self.offsets, self.numbers, times)
+
+
+class Origins(NamedTuple):
+    """Where rows come from that are results of a stage: :class:`Causes`, as they are read. Row by row."""
+
+    stages: tuple[str, ...]  # names, each with what else tells it from all others
+    stage: Longs  # an index into ``stages``; -1: it is not known where the row comes from
+    partition: Longs  # of the stage's source
+    offset: Longs
+    number: Longs
+    time: Longs  # NO_TIME: none
+
+    def take(self, rows: Rows) -> Origins:
+        """Of some rows."""
+        return Origins(self.stages, *(column[rows] for column in self[1:]))

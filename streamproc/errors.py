@@ -112,6 +112,10 @@ class StateError(StreamprocError):
     """State that was kept cannot be read back, or means something else than what would be read."""
 
 
+class Stalled(StreamprocError):
+    """A worker has something to do and does not get on with it. A fresh start from what was kept may."""
+
+
 class BrokerError(StreamprocError):
     """Something about the broker."""
 

@@ -24,8 +24,8 @@ import numpy as np
 from streamproc.avro.codec import FRAME, Codec
 from streamproc.avro.memory_registry import MemoryRegistry
 from streamproc.batch import Batch, records_of
-from streamproc.columns import Columns, Longs
-from streamproc.define.app import App
+from streamproc.columns import Causes, Columns, Longs
+from streamproc.define.app import App, Stage
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.duration import Duration, milliseconds
 from streamproc.define.topic import Topic
@@ -34,7 +34,9 @@ from streamproc.log.partition import partition_of
 from streamproc.log.ports import Headers
 from streamproc.record import Record
 from streamproc.runtime.agent_task import AgentTask
-from streamproc.runtime.tasks import Task, task_for
+from streamproc.runtime.flow_task import FlowTask, Sequenced
+from streamproc.runtime.shared_tables import everywhere, own_sources, shared_tables
+from streamproc.runtime.tasks import AnyTask, task_for
 
 T = TypeVar("T")
 
@@ -48,6 +50,15 @@ class Result(NamedTuple):
     record: Record
     timestamp: int
     headers: Headers
+
+
+class Beat(NamedTuple):
+    """How far a partition is of which another topic's is made."""
+
+    partition: int
+    offset: int
+    origin: int
+    time: int
 
 
 class TestDriver:
@@ -69,9 +80,11 @@ class TestDriver:
         self.log: list[Result] = []
         self._registry = MemoryRegistry()
         self._codecs: dict[str, Codec] = {}
-        self._tasks: dict[tuple[str, int], Task] = {}
+        self._tasks: dict[tuple[str, int], AnyTask] = {}
         self._ends: dict[tuple[str, int], int] = defaultdict(int)
-        self._todo: deque[tuple[Topic, Batch]] = deque()
+        self._todo: deque[tuple[Topic, Batch | Beat]] = deque()
+        self._shared = shared_tables(app)
+        self._running: tuple[str, int] | None = None  # the stage and the partition in work
         self._spread = 0
         started = threading.Event()
         self._thread = threading.Thread(
@@ -138,15 +151,28 @@ class TestDriver:
         records: Sequence[Record],
         timestamps: Sequence[int],
         headers: Sequence[Headers] | None = None,
+        causes: Causes | None = None,
     ) -> None:
         """Appends to a topic, and hands it to those who read it."""
-        self._append(topic, records, timestamps, headers, None)
+        self._append(topic, records, timestamps, headers, None, causes)
 
     async def send_columns(
-        self, topic: Topic, columns: Columns, timestamps: Longs, partitions: Longs | None = None
+        self,
+        topic: Topic,
+        columns: Columns,
+        timestamps: Longs,
+        partitions: Longs | None = None,
+        causes: Causes | None = None,
     ) -> None:
         """As :meth:`send`, of rows given as columns."""
-        self._append(topic, records_of(columns, topic.record), timestamps.tolist(), None, None)
+        self._append(topic, records_of(columns, topic.record), timestamps.tolist(), None, None, causes)
+
+    async def beat(self, topic: Topic, partition: int, time: int) -> None:
+        """Tells those who read a topic that was rekeyed how far one of the partitions before that is."""
+        for at in range(topic.partitions):
+            offset = self._ends[topic.name, at]
+            self._ends[topic.name, at] += 1
+            self._todo.append((topic, Beat(at, offset, partition, time)))
 
     async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
         """Appends to the dead letters."""
@@ -165,22 +191,27 @@ class TestDriver:
         timestamps: Sequence[int],
         headers: Sequence[Headers] | None,
         partition: int | None,
+        causes: Causes | None = None,
     ) -> None:
         codec = self._codec(topic)
         decoded = [codec.decode(codec.encode(record)) for record in records]  # all, before any is in the topic
-        by_partition: dict[int, tuple[list[Record], list[int]]] = defaultdict(lambda: ([], []))
+        by_partition: dict[int, tuple[list[Record], list[int], list[int]]] = defaultdict(lambda: ([], [], []))
         for i, (record, timestamp) in enumerate(zip(decoded, timestamps, strict=True)):
             key = topic.key_of(record)
             at = self._partition(topic, key) if partition is None else partition
             self.log.append(Result(topic.name, at, key, record, timestamp, headers[i] if headers else ()))
-            rows, stamps = by_partition[at]
+            rows, stamps, numbers = by_partition[at]
             rows.append(record)
             stamps.append(timestamp)
-        for at, (rows, stamps) in by_partition.items():
+            numbers.append(i)
+        for at, (rows, stamps, numbers) in by_partition.items():
             first = self._ends[topic.name, at]
             self._ends[topic.name, at] += len(rows)
             offsets = np.arange(first, first + len(rows), dtype=np.int64)
             batch = Batch(topic.name, at, topic.record, offsets, np.array(stamps, np.int64), records=rows)
+            if causes is not None and self._running is not None:
+                stage, source = self._running
+                batch.origins = causes.take(np.array(numbers, np.int64)).origins(stage, source)
             self._todo.append((topic, batch))
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -203,15 +234,39 @@ class TestDriver:
         await self._settle()
 
     async def _settle(self) -> None:
-        while self._todo:
+        while self._todo or await self._tell():
             topic, batch = self._todo.popleft()
             for reader in self.app.readers(topic):
-                at = (reader.name, batch.partition)
-                if at not in self._tasks:
-                    task = self._tasks[at] = task_for(reader, self, lambda: self.now)
-                    if isinstance(task, AgentTask):
-                        task.pause = _at_once
-                await self._tasks[at].take(batch)
+                if isinstance(batch, Batch) and (table := everywhere(reader)) is not None and table.topic is topic:
+                    await self._put_everywhere(reader.name, batch)
+                if topic not in own_sources(reader):
+                    continue
+                task = self._task(reader, batch.partition)
+                self._running = (reader.name, batch.partition)
+                if isinstance(batch, Batch):
+                    await task.take(batch)
+                elif isinstance(task, Sequenced):
+                    await task.hear(topic.name, batch.offset, np.array([batch.origin]), np.array([batch.time]))
+                self._running = None
+
+    async def _put_everywhere(self, stage: str, batch: Batch) -> None:
+        self._shared[stage].put(batch)
+        for (name, _), task in self._tasks.items():
+            if name == stage and isinstance(task, FlowTask):
+                await task.table_moved(batch.partition)
+
+    def _task(self, reader: Stage, partition: int) -> AnyTask:
+        at = (reader.name, partition)
+        if at not in self._tasks:
+            task = self._tasks[at] = task_for(reader, self, lambda: self.now, None, self._shared.get(reader.name))
+            if isinstance(task, AgentTask):
+                task.pause = _at_once
+        return self._tasks[at]
+
+    async def _tell(self) -> bool:
+        """Lets stages that rekey tell how far they are; whether one had something to tell."""
+        told = [await task.tell() for task in self._tasks.values() if isinstance(task, FlowTask)]
+        return any(told) and bool(self._todo)
 
     async def _advance(self) -> None:
         for task in list(self._tasks.values()):

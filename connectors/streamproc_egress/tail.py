@@ -1,4 +1,4 @@
-"""From the log to the hub: decodes what somebody subscribes to, once for all."""
+"""From the log to the hub: decodes what somebody subscribes to, once for all. Results that come again go no further."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from streamproc.errors import RecordError
 from streamproc.log.ports import Message
 from streamproc_egress.frames import message
 from streamproc_egress.hub import Hub
+from streamproc_egress.repeats import Repeats
 
 logger = logging.getLogger("streamproc.egress")
 _SLICE = 256  # records between two turns of the loop
@@ -42,6 +43,7 @@ class Feed:
     def __init__(self, context: Context, hub: Hub) -> None:
         self._context = context
         self._hub = hub
+        self._repeats = Repeats()
         self._rate = Rate(context.limits.dead_letters)
         self._decoders = {name: Decoder(channel, context) for name, channel in context.app.channels.items()}
 
@@ -55,7 +57,8 @@ class Feed:
     def _slice(self, messages: Iterable[Message]) -> None:
         by_channel: dict[str, list[Message]] = {}
         for source in messages:
-            by_channel.setdefault(source.topic, []).append(source)
+            if self._repeats.is_new(source):
+                by_channel.setdefault(source.topic, []).append(source)
         for channel, sources in by_channel.items():
             if self._hub.wanted(channel):
                 self._publish(channel, sources)

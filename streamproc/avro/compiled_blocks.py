@@ -17,11 +17,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from streamproc.avro.codec import Codec
-from streamproc.avro.decoded import STEP, Bad, Decoded, bad_batch
+from streamproc.avro.decoded import STEP, Bad, Beat, Decoded, bad_batch
 from streamproc.avro.layout import Layout, Slot
 from streamproc.avro.program import program_of
 from streamproc.batch import Batch
-from streamproc.columns import Column, Columns, Longs, Texts
+from streamproc.columns import Column, Columns, Longs, Origins, Texts
 from streamproc.compiled.ops import ARRAY, BAD, CALL, GOOD, OTHER, TOMBSTONE, WIDTH
 from streamproc.errors import UndecodableRecord
 from streamproc.log.batches import RawRecord, RecordBatch, varint
@@ -153,6 +153,7 @@ class _Block:
 
     def steps(self) -> Iterator[None]:
         found = self._found()
+        origins = None if found.ids is None else self._origins(found)
         bad: list[tuple[float, Bad]] = []  # by its row; a batch's fault lies between two
         rows: NDArray[np.int64] | slice = slice(None)
         values = self._blocks.values(self._data, found.values, found.sizes, self._layout.words, self._layout.flags)
@@ -171,12 +172,29 @@ class _Block:
                 len(offsets),
             )
             self._out.block_rows += len(offsets)
-            codec = self._blocks.codec
-            self._out.batches.append(
-                Batch(
-                    self._blocks.topic, self._partition, codec.record, offsets, found.timestamps[rows], columns=columns
-                )
-            )
+            of_rows = None if origins is None else origins.take(rows)
+            if of_rows is not None and (of_rows.stage < 0).all():
+                of_rows = None
+            place = (self._blocks.topic, self._partition, self._blocks.codec.record)
+            batch = Batch(*place, offsets, found.timestamps[rows], columns=columns, origins=of_rows)
+            self._out.batches.append(batch)
+
+    def _origins(self, found: Found) -> Origins:
+        """Where records come from; beats are told."""
+        assert found.ids is not None
+        stages: dict[str, int] = {}
+        numbers = []
+        for start, size in found.stages.tolist():
+            try:
+                numbers.append(stages.setdefault(bytes(self._raw[start : start + size]).decode(), len(stages)))
+            except UnicodeDecodeError:
+                numbers.append(-1)
+        stage = np.array([*numbers, -1])[found.ids[0]]  # of -1: the last
+        origins = Origins(tuple(stages), stage, *found.ids[1:])
+        for row in np.flatnonzero((stage >= 0) & (found.ids[2] < 0)).tolist():
+            partition, time = int(origins.partition[row]), int(origins.time[row])
+            self._out.beats.append(Beat(int(found.offsets[row]), partition, time))
+        return origins
 
     def _found(self) -> Found:
         from streamproc.compiled.records import Body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from streamproc.avro.codec import Codec
 from streamproc.batch import Batch
 from streamproc.errors import UndecodableRecord
 from streamproc.log.batches import Part, RawRecord, RecordBatch
+from streamproc.log.origins import Origin, origin_of, origins_of
 
 #: Records that are read one by one before others may run: bad ones take up to 90 us each.
 STEP: Final = 500
@@ -28,10 +29,18 @@ class Bad:
         self.error.__traceback__ = None  # its frames hold whole blocks
 
 
+class Beat(NamedTuple):
+    """A record that tells no more than how far a partition is, of which the topic's records are results."""
+
+    offset: int  # its own
+    partition: int
+    time: int  # the stream time there, ms
+
+
 @dataclass(slots=True)
 class Decoded:
     """What a block's record batches hold: good rows as batches in offset order, bad ones one by one, and how each row
-    went.
+    went. Beats count as tombstones, which they are.
     """
 
     batches: list[Batch] = field(default_factory=list)
@@ -39,6 +48,7 @@ class Decoded:
     block_rows: int = 0
     row_rows: int = 0
     tombstones: int = 0
+    beats: list[Beat] = field(default_factory=list)
 
 
 def decode_rows(
@@ -48,13 +58,19 @@ def decode_rows(
     run.
     """
     records, offsets, stamps = [], [], []
+    origins: list[Origin | None] = []
     for number, raw in enumerate(_unpacked(out, parts), 1):
         if number % STEP == 0:
             yield
         if raw.offset < first_offset:
             continue
+        origin = None
+        if raw.headers:
+            origin = origin_of(raw.headers, empty=raw.key is None and raw.value is None)
         if raw.value is None:
             out.tombstones += 1
+            if origin is not None and origin.is_beat:
+                out.beats.append(Beat(raw.offset, origin.partition, origin.time))
             continue
         try:
             records.append(codec.decode(raw.value))
@@ -63,10 +79,12 @@ def decode_rows(
             continue
         offsets.append(raw.offset)
         stamps.append(raw.timestamp)
+        origins.append(origin)
     out.row_rows += len(records)
     if records:
         at, ts = np.array(offsets, np.int64), np.array(stamps, np.int64)
-        out.batches.append(Batch(topic, partition, codec.record, at, ts, records=records))
+        found = origins_of(origins)
+        out.batches.append(Batch(topic, partition, codec.record, at, ts, records=records, origins=found))
 
 
 def bad_batch(batch: RecordBatch, error: UndecodableRecord) -> Bad:

@@ -26,6 +26,7 @@ from streamproc.batch import Batch
 from streamproc.columns import Longs
 from streamproc.errors import UndecodableRecord
 from streamproc.log.batches import RecordBatch, varint
+from streamproc.log.origins import NAME
 
 _SYNC = b"streamproc-block"
 _LEAST = 12  # bytes that a record takes: six numbers, the attributes, the framing
@@ -36,6 +37,7 @@ _LEN, _ATTR, _TIME, _OFFSET, _KEY, _VLEN, _WIRE, _HEADERS = (
     _OURS + name for name in ("len", "attr", "ts", "off", "key", "vlen", "wire", "hdrs")
 )
 _MOST_HEADERS = 16
+_ORIGIN = NAME.encode()
 #: Whether keys are null, and how many headers every record has.
 Shape = tuple[bool, int]
 _USUAL: Shape = (False, 0)
@@ -77,6 +79,8 @@ class PolarsBlocks:
             if batches[0].attributes & 0x07:
                 shape = _shape_of(bodies[0])
                 require(shape[1] <= _MOST_HEADERS)
+            if shape[1]:  # ids of results are read by rows
+                require(not any(_ORIGIN in bytes(body) for body in bodies))
             require(all(batch.count * _LEAST <= len(body) for batch, body in zip(batches, bodies, strict=True)))
             container, starts = self._container(batches, bodies, shape)
             frame = _read(container, self._columns)

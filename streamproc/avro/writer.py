@@ -6,7 +6,7 @@ row by row through the codec; the bytes are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,8 +18,9 @@ from streamproc.batch import records_of
 from streamproc.columns import Columns, Longs
 from streamproc.errors import InvalidRecord, OversizedRecord, RecordError
 from streamproc.log.batch_builder import LIMIT, Body, packed, record_size
+from streamproc.log.origins import OriginHeaders
 from streamproc.log.partition import partition_of
-from streamproc.log.ports import DEFAULT_MESSAGE_LIMIT
+from streamproc.log.ports import DEFAULT_MESSAGE_LIMIT, Headers
 from streamproc.record import Record
 
 FEW = 1  # rows: up to here the codec is as fast
@@ -75,14 +76,21 @@ class RecordWriter:
         self._frame = np.frombuffer(FRAME.pack(0, codec.schema_id), np.uint8)
         self._turn = 0  # of rows without a key
 
-    def write(self, columns: Columns, timestamps: Longs, partitions: Longs | None = None) -> Iterator[tuple[int, Body]]:
-        """Bodies of records with the topic's keys and no headers, and the partition of each. Per partition, rows keep
-        their order. Checks all rows at once; writes when it is iterated.
+    def write(
+        self,
+        columns: Columns,
+        timestamps: Longs,
+        partitions: Longs | None = None,
+        origins: OriginHeaders | None = None,
+    ) -> Iterator[tuple[int, Body]]:
+        """Bodies of records with the topic's keys, and the partition of each. Per partition, rows keep their order.
+        Checks all rows at once; writes when it is iterated.
 
         Args:
             columns: the fields of the topic's record.
             timestamps: int64[n], milliseconds since the epoch.
             partitions: int64[n], where the caller has them; else they are found by the keys.
+            origins: the rows' ids, as their one header.
 
         Raises:
             Misfits: some rows do not fit their schema, or are too large.
@@ -96,8 +104,9 @@ class RecordWriter:
                 self._complain(columns, rows)
                 plain = None
             if plain is not None:
-                return self._write_plain(plain, np.ascontiguousarray(timestamps), partitions)
-        return self._write_rows(records_of(columns, self._topic.record), timestamps, partitions)
+                return self._write_plain(plain, np.ascontiguousarray(timestamps), partitions, origins)
+        headers = [()] * len(columns) if origins is None else list(origins.headers())
+        return self._write_rows(records_of(columns, self._topic.record), timestamps, partitions, headers)
 
     def _complain(self, columns: Columns, rows: Longs) -> None:
         (record,) = records_of(columns.take(rows[:1]), self._topic.record)
@@ -109,7 +118,7 @@ class RecordWriter:
     # Row by row.
 
     def _write_rows(
-        self, records: list[Record], timestamps: Longs, partitions: Longs | None
+        self, records: list[Record], timestamps: Longs, partitions: Longs | None, headers: Sequence[Headers]
     ) -> Iterator[tuple[int, Body]]:
         keys = [self._topic.key_of(record) for record in records]
         values: list[bytes] = []
@@ -117,7 +126,7 @@ class RecordWriter:
         misfits = []
         for row, record in enumerate(records):
             try:
-                values.append(self._encode(record, keys[row]))
+                values.append(self._encode(record, keys[row], headers[row]))
             except RecordError as error:
                 first = first or error
                 misfits.append(row)
@@ -126,22 +135,28 @@ class RecordWriter:
         if partitions is None:
             count = self._topic.partitions
             partitions = np.array([-1 if key is None else partition_of(key, count) for key in keys], np.int64)
-        return self._pack_rows(timestamps.tolist(), keys, values, self._spread(partitions))
+        return self._pack_rows(timestamps.tolist(), keys, values, self._spread(partitions), headers)
 
-    def _encode(self, record: Record, key: bytes | None) -> bytes:
+    def _encode(self, record: Record, key: bytes | None, headers: Headers) -> bytes:
         value = self._codec.encode(record)
-        if (size := record_size(key, value)) > self._most:
+        if (size := record_size(key, value, headers)) > self._most:
             raise OversizedRecord(self._topic.name, size, self._most)
         return value
 
     def _pack_rows(
-        self, timestamps: list[int], keys: list[bytes | None], values: list[bytes], partitions: Longs
+        self,
+        timestamps: list[int],
+        keys: list[bytes | None],
+        values: list[bytes],
+        partitions: Longs,
+        headers: Sequence[Headers],
     ) -> Iterator[tuple[int, Body]]:
         for start in range(0, len(values), _CHUNK):
             for partition, rows in _by_partition(partitions[start : start + _CHUNK]):
-                at = (rows + start).tolist()
-                stamps = [timestamps[row] for row in at]
-                for body in packed(stamps, [keys[row] for row in at], [values[row] for row in at], self._limit):
+                of = [
+                    [column[row] for row in (rows + start).tolist()] for column in (timestamps, keys, values, headers)
+                ]
+                for body in packed(of[0], of[1], of[2], self._limit, of[3]):  # type: ignore[arg-type]
                     yield partition, body
 
     def _spread(self, partitions: Longs) -> Longs:
@@ -168,7 +183,9 @@ class RecordWriter:
             return None
         return plain
 
-    def _write_plain(self, plain: Plain, timestamps: Longs, partitions: Longs | None) -> Iterator[tuple[int, Body]]:
+    def _write_plain(
+        self, plain: Plain, timestamps: Longs, partitions: Longs | None, origins: OriginHeaders | None
+    ) -> Iterator[tuple[int, Body]]:
         from streamproc.compiled import writer as kernels
 
         data, ops = plain.data(), plain.ops()
@@ -176,13 +193,18 @@ class RecordWriter:
         if partitions is None:
             partitions = kernels.partitions_of(data, starts, sizes, self._topic.partitions)
         partitions = self._spread(partitions)
+        tail, place, ids = (b"", 0, np.empty((3, plain.rows), np.int64)) if origins is None else origins.tail()
+        id_tail = np.frombuffer(tail, np.uint8)
         for start in range(0, plain.rows, _CHUNK):
             some = slice(start, min(start + _CHUNK, plain.rows))
             parts = list(_by_partition(partitions[some]))
             order = np.concatenate([rows for _, rows in parts])
             ends = np.cumsum([len(rows) for _, rows in parts])
             columns = (*plain.tables(some), data, starts[some], sizes[some], timestamps[some])
-            out, batches = kernels.write(ops, *columns, self._frame, order, ends, self._limit)
+            ids_of_some = np.ascontiguousarray(ids[:, some])
+            out, batches = kernels.write(
+                ops, *columns, self._frame, order, ends, self._limit, id_tail, place, ids_of_some
+            )
             for part, begin, end, count, first, highest in batches.tolist():
                 yield parts[part][0], Body(out[begin:end].tobytes(), count, first, highest)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from streamproc.bench.reference import ORDERS, Asked
+from streamproc.define.windows import AlignedWindow
 from streamproc.errors import StreamprocError
 
 
@@ -46,7 +47,8 @@ def windows(
     """
     verdict = Verdict(len(found))
     at = [asked.key, "start"]
-    if "end" in found.columns and (found["end"] != found["start"] + asked.window.size).any():
+    size = asked.window.size if isinstance(asked.window, AlignedWindow) else None
+    if size and "end" in found.columns and (found["end"] != found["start"] + size).any():
         verdict.wrong.append("windows end elsewhere than a window's size after their start")
     both = found.join(reference.with_row_index("_row"), on=at, how="left", suffix=":wanted")
     beyond = both["_row"].null_count()
@@ -60,7 +62,8 @@ def windows(
     if closed and beyond:
         verdict.wrong.append(f"{beyond} windows came that are not closed, or hold nothing")
     verdict.missing, verdict.beyond = missing, beyond
-    for name in asked.aggregates:
+    ends = ["end"] if "end" in found.columns and "end" in reference.columns else []
+    for name in [*ends, *asked.aggregates]:
         differing = both.filter(_differs(name, name in asked.sums))
         if len(differing):
             some = differing.select(*at, name, f"{name}:wanted").head(_TOLD).rows()
@@ -78,7 +81,8 @@ def _differs(name: str, summed: bool) -> pl.Expr:
 
 
 def _same_bits(both: pl.DataFrame, asked: Asked, order: str) -> bool:
-    return all((both[f"{name}:{order}"] == both[name]).all() for name in asked.sums)
+    wanted = {name: f"{name}:{order}" for name in asked.sums}
+    return all(of in both.columns and (both[of] == both[name]).all() for name, of in wanted.items())
 
 
 def counts(found: pl.DataFrame, events: pl.DataFrame, most: int) -> Verdict:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -12,7 +13,7 @@ from streamproc.avro.ports import Registry
 from streamproc.avro.registry import open_registry
 from streamproc.bench import reference
 from streamproc.bench.inputs import Input
-from streamproc.bench.produce import produce
+from streamproc.bench.produce import append, produce
 from streamproc.bench.reference import Asked
 from streamproc.bench.topics import Topics, columns
 
@@ -26,8 +27,14 @@ class Fixture:
         self.schema = schema_of(given.record)
         self._events: pl.DataFrame | None = None
         self._expected: dict[str, pl.DataFrame] = {}
-        schema_id = registry.register(f"{self.topic}-value", self.schema)
-        produce(topics, given, self.topic, self.schema, schema_id, count)
+        self._schema_id = registry.register(f"{self.topic}-value", self.schema)
+        produce(topics, given, self.topic, self.schema, self._schema_id, count)
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Writes more; for a fixture that nobody shares. :attr:`events` and what is expected must not have been asked
+        for.
+        """
+        append(self.topics, self.given, self.topic, self.schema, self._schema_id, rows)
 
     @property
     def events(self) -> pl.DataFrame:

@@ -13,9 +13,12 @@ from streamproc.record import Record
 
 START = 1_700_000_000_000  # ms
 EVERY = 10  # ms of event time between two events
+HOUR = 3_600_000  # ms
+COME_AND_GO = "trades-coming"
 _CHUNK = 10_000
 _SYMBOLS = 200
 _VEHICLES = 500
+_LIVE, _COMING = 500, 60_000  # symbols at a time, and in an hour
 
 Rows = Iterator[dict[str, Any]]
 
@@ -54,6 +57,26 @@ def trades(count: int, keys: int, written: str) -> Rows:
         )
         for at, (name, price, size) in enumerate(columns, first):
             yield {"symbol": names[name], "ts": START + at * EVERY, "price": price, "size": size, "venue": "X"}
+
+
+def distinct(count: int) -> Rows:
+    """Trades of as many symbols, one each."""
+    random = np.random.default_rng(4)
+    for first in range(0, count, _CHUNK):
+        prices = 100 + random.random(min(_CHUNK, count - first))
+        for at, price in enumerate(prices.tolist(), first):
+            yield {"symbol": f"K{at:07d}", "ts": START + at * EVERY, "price": price, "size": 1.0, "venue": "X"}
+
+
+def coming(count: int) -> Rows:
+    """An hour of trades, whose symbols come and go: 500 at a time, each for half a minute."""
+    random = np.random.default_rng(5)
+    for first in range(0, count, _CHUNK):
+        n = min(_CHUNK, count - first)
+        live, prices = random.integers(0, _LIVE, n).tolist(), (100 + random.random(n)).tolist()
+        for at, (which, price) in enumerate(zip(live, prices, strict=True), first):
+            symbol, time = at * _COMING // count + which, START + at * HOUR // count
+            yield {"symbol": f"K{symbol:07d}", "ts": time, "price": price, "size": 1.0, "venue": "X"}
 
 
 def telemetry(count: int) -> Rows:
@@ -125,6 +148,8 @@ INPUTS = {
         Input("trades", Trade, "symbol", lambda n: trades(n, _SYMBOLS, "S{:03d}")),
         Input("trades-small", Trade, "symbol", lambda n: trades(n, _SYMBOLS, "S{:03d}"), batch=500),
         Input("trades-million", Trade, "symbol", lambda n: trades(n, 1_000_000, "K{:07d}"), batch=5000),
+        Input("trades-distinct", Trade, "symbol", distinct, batch=5000),
+        Input(COME_AND_GO, Trade, "symbol", coming),
         Input("telemetry", Telemetry, "vehicle", telemetry),
         Input("orders", Order, "customer", orders, headers=trace),
     )

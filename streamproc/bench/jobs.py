@@ -23,7 +23,7 @@ from streamproc.bench.reference import Asked
 from streamproc.bench.topics import Topics, columns
 from streamproc.bench.topologies import EVERY, LARGE
 from streamproc.define.aggregates import count, maximum, mean, minimum, total
-from streamproc.define.windows import hopping
+from streamproc.define.windows import hopping, session
 from streamproc.record import Record
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ TRADES = Asked(
     5000,
     {"n": count(), "sum": total("price"), "max": maximum("price"), "mean": mean("price")},
 )
+SESSIONS = TRADES._replace(window=session("5s"))
 TELEMETRY = Asked(
     "vehicle",
     "ts",
@@ -72,9 +73,9 @@ class Job:
     floor: Callable[[Fixture], float] | None = None
 
 
-def results(topics: Topics, topic: str, job: Job) -> pl.DataFrame:
-    """What a run has written, as columns. The Kafka key must be the key field's text."""
-    schema = schema_of(job.record)
+def columns_of(topics: Topics, topic: str, record: type[Record]) -> pl.DataFrame:
+    """All of a topic, as columns. The Kafka key must be the text of the first field."""
+    schema = schema_of(record)
     parts = [columns([], schema)]
     for records in topics.read(topic):
         frame = columns(records.values, schema)
@@ -175,6 +176,16 @@ JOBS = {
             _windows(TRADES),
             2_000_000,
             50_000,
+        ),
+        Job(
+            "session",
+            "sessions of 200 symbols, which 5 s without a trade end",
+            "sessions",
+            INPUTS["trades"],
+            TradeWindow,
+            _windows(SESSIONS),
+            2_000_000,
+            100_000,
         ),
         Job(
             "j2",

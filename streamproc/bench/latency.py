@@ -43,7 +43,7 @@ class Latencies:
     p50: dict[str, list[float]] = field(default_factory=dict)
     p99: dict[str, list[float]] = field(default_factory=dict)
     events: int = 0
-    problem: str = ""
+    flushes: list[tuple[float, float]] = field(default_factory=list)  # p50 and p99 of keeping state, by round
 
     def add(self, way: str, seconds: list[float]) -> None:
         """A round's."""
@@ -55,9 +55,16 @@ class Latencies:
         """The medians over the rounds of p50 and p99."""
         return statistics.median(self.p50[way]), statistics.median(self.p99[way])
 
+    def flush(self) -> tuple[float, float] | None:
+        """The medians over the rounds of a flush's p50 and p99, where there are any."""
+        if not self.flushes:
+            return None
+        return statistics.median(x for x, _ in self.flushes), statistics.median(x for _, x in self.flushes)
+
     def told(self) -> str:
         """The last round, in a line."""
-        ways = (f"{way} p50 {self.p50[way][-1]:.2f} ms, p99 {self.p99[way][-1]:.2f} ms" for way in self.p50)
+        ways = [f"{way} p50 {self.p50[way][-1]:.2f} ms, p99 {self.p99[way][-1]:.2f} ms" for way in self.p50]
+        ways += [f"flush p50 {p50:.2f} ms, p99 {p99:.2f} ms" for p50, p99 in self.flushes[-1:]]
         return f"round {len(self.p50[WAYS[-1]])} {self.job:15} {'; '.join(ways)}"
 
 

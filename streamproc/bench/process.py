@@ -65,6 +65,11 @@ class Process:
                     raise self._failed(f"took longer than {within:g} s")
                 self._changed.wait(min(left, 1.0))
 
+    def alive(self) -> None:
+        """Raises StreamprocError where it has ended."""
+        if self._process.poll() is not None:
+            raise self._failed("ended")
+
     def wait(self, within: float) -> None:
         """Waits for its end. Raises StreamprocError where that is no success, or takes longer."""
         try:

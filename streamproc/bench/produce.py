@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import fastavro
@@ -26,6 +26,20 @@ def produce(topics: Topics, given: Input, topic: str, schema: Schema, schema_id:
     Raises:
         BrokerError: Kafka did not take all of them.
     """
+    append(topics, given, topic, schema, schema_id, given.rows(count))
+    there = sum(topics.ends(topic))
+    if there != count:
+        raise BrokerError(f"topic {topic!r}: expected {count} records; Kafka has {there}")
+
+
+def append(
+    topics: Topics, given: Input, topic: str, schema: Schema, schema_id: int, rows: Iterable[dict[str, Any]]
+) -> None:
+    """Writes rows of an input behind what is there.
+
+    Raises:
+        BrokerError: Kafka did not take all of them.
+    """
     producer = Producer(
         topics.kafka.librdkafka()
         | {
@@ -41,15 +55,13 @@ def produce(topics: Topics, given: Input, topic: str, schema: Schema, schema_id:
         }
     )
     encode = encoder(schema, schema_id)
-    for at, row in enumerate(given.rows(count)):
+    for at, row in enumerate(rows):
         headers = None if given.headers is None else dict(given.headers(at))
         _send(producer, topic, encode(row), str(row[given.key]).encode(), headers)
         if at % 1000 == 0:
             producer.poll(0)
-    left = producer.flush(_FLUSH)
-    there = sum(topics.ends(topic))
-    if left or there != count:
-        raise BrokerError(f"topic {topic!r}: expected {count} records; Kafka has {there}")
+    if left := producer.flush(_FLUSH):
+        raise BrokerError(f"topic {topic!r}: Kafka did not take {left} records")
 
 
 def encoder(schema: Schema, schema_id: int) -> Callable[[dict[str, Any]], bytes]:

@@ -80,6 +80,8 @@ def latency_table(found: Latencies) -> str:
         body.append((way, f"{p50:.2f}", f"{p99:.2f}"))
     bare, ours = found.median("bare"), found.median("streamproc")
     body.append(("ratio", f"{ours[0] / bare[0]:.2f}", f"{ours[1] / bare[1]:.2f}"))
+    if (flush := found.flush()) is not None:
+        body.append(("flush", f"{flush[0]:.2f}", f"{flush[1]:.2f}"))
     return markdown(("way", "p50 ms", "p99 ms"), body)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from streamproc.bench.check import Verdict, Wrong
 from streamproc.bench.fixture import Fixture, Fixtures
-from streamproc.bench.jobs import Job, results
+from streamproc.bench.jobs import Job, columns_of
 from streamproc.bench.metered import REGISTRY, Metered
 from streamproc.bench.process import process
 
@@ -54,7 +54,7 @@ def worker_round(fixture: Fixture, fixtures: Fixtures, job: Job, timeout: float)
             child.wait(10.0)
         metered = msgspec.json.decode(line, type=Metered)
         try:
-            found = results(topics, f"{name}-out", job)
+            found = columns_of(topics, f"{name}-out", job.record)
         except Wrong as error:
             return metered, Verdict(wrong=[str(error)])
         verdict = job.judge(fixture, found, metered.wall)

@@ -63,8 +63,17 @@ class Topics:
         return tuple(info.end)
 
     def lag(self, group: str, name: str) -> int:
-        """How many records lie behind the offsets that a group has committed."""
-        return int(self._admin(lambda admin: admin.lag(group, [name]))[name])
+        """How many records lie behind the offsets that a group has committed.
+
+        A consumer asks: librdkafka's admin client ends the process where the group has no coordinator yet.
+        """
+        ends = self.ends(name)
+        consumer = Consumer(self.kafka.librdkafka() | {"group.id": group, "enable.auto.commit": False, "log_level": 3})
+        try:
+            found = consumer.committed([TopicPartition(name, p) for p in range(len(ends))], timeout=_PATIENCE)
+        finally:
+            consumer.close()
+        return sum(end - max(at.offset, 0) for end, at in zip(ends, found, strict=True))
 
     def drop(self, name: str) -> None:
         """Deletes a topic, those whose names go on from its name with a dash, and the group of that name."""

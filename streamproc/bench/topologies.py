@@ -21,7 +21,7 @@ from streamproc.bench.records import (
 )
 from streamproc.define.aggregates import count, maximum, mean, minimum, total
 from streamproc.define.app import App
-from streamproc.define.windows import hopping
+from streamproc.define.windows import hopping, session, tumbling
 from streamproc.stream import Stream
 
 LARGE = 1500.0  # orders that come to more are reported: about one in ten
@@ -43,6 +43,19 @@ def _windows(app: App, source: str) -> App:
     trades = app.topic(source, Trade, key="symbol", time="ts")
     trades.window(hopping("60s", "10s"), grace="5s", idle=None).agg(
         f"{name}-out", TradeWindow, n=count(), sum=total("price"), max=maximum("price"), mean=mean("price")
+    )
+    return app
+
+
+def sessions(source: str, name: str) -> App:
+    """A symbol's trades until none comes for five seconds."""
+    return _sessions(App(name, flush=None), source)
+
+
+def _sessions(app: App, source: str) -> App:
+    trades = app.topic(source, Trade, key="symbol", time="ts")
+    trades.window(session("5s"), grace="5s", idle=None).agg(
+        f"{app.name}-out", TradeWindow, n=count(), sum=total("price"), max=maximum("price"), mean=mean("price")
     )
     return app
 
@@ -111,10 +124,73 @@ def one(source: str, name: str) -> App:
     return app
 
 
+def kept_windows(source: str, name: str) -> App:
+    """One window of thirty days: a row of state for each symbol."""
+    app = App(name)
+    trades = app.topic(source, Trade, key="symbol", time="ts")
+    trades.window(tumbling("30d"), idle=None).agg(
+        f"{name}-out", TradeWindow, n=count(), sum=total("price"), max=maximum("price"), mean=mean("price")
+    )
+    return app
+
+
+def kept_table(source: str, name: str) -> App:
+    """How many trades each symbol had, in a table; told from its second on."""
+    app = App(name)
+    trades = app.topic(source, Trade, key="symbol", time="ts")
+    told = app.channel(f"{name}-out", TradeCount, key="symbol", time="at")
+    numbers = app.table("numbers", default=int)
+
+    @app.agent(trades, sink=told)
+    async def number(stream: Stream[Trade]) -> AsyncIterator[TradeCount]:
+        async for batch in stream.batches():
+            for symbol, at in zip(batch["symbol"].to_list(), batch["ts"].to_list(), strict=True):
+                nth = numbers[symbol] = numbers[symbol] + 1
+                if nth > 1:
+                    yield TradeCount(symbol, at, nth)
+
+    return app
+
+
+def coming_windows(source: str, name: str) -> App:
+    """Hopping windows, kept; of symbols that come and go."""
+    return _windows(App(name), source)
+
+
+def coming_sessions(source: str, name: str) -> App:
+    """Sessions, kept; of the same."""
+    return _sessions(App(name), source)
+
+
+def coming_table(source: str, name: str) -> App:
+    """Each symbol's last price, for a minute; told when it has risen by half a point."""
+    app = App(name)
+    trades = app.topic(source, Trade, key="symbol", time="ts")
+    told = app.channel(f"{name}-out", TradeCount, key="symbol", time="at")
+    prices = app.table("prices", default=float, ttl="60s")
+
+    @app.agent(trades, sink=told)
+    async def price(stream: Stream[Trade]) -> AsyncIterator[TradeCount]:
+        async for batch in stream.batches():
+            rows = zip(batch["symbol"].to_list(), batch["ts"].to_list(), batch["price"].to_list(), strict=True)
+            for symbol, at, now in rows:
+                if now - prices[symbol] > 100.5:
+                    yield TradeCount(symbol, at, 1)
+                prices[symbol] = now
+
+    return app
+
+
 TOPOLOGIES: dict[str, Callable[[str, str], App]] = {
     "windows": windows,
     "exact-windows": exact_windows,
+    "sessions": sessions,
     "counts": counts,
+    "kept-windows": kept_windows,
+    "kept-table": kept_table,
+    "coming-windows": coming_windows,
+    "coming-sessions": coming_sessions,
+    "coming-table": coming_table,
     "wide": wide,
     "rows": rows,
     "one": one,

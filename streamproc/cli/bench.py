@@ -22,10 +22,14 @@ from streamproc.settings import PREFIX, KafkaSettings
 if TYPE_CHECKING:
     from streamproc.bench.fixture import Fixtures
     from streamproc.bench.latency import Latencies
+    from streamproc.bench.recovery import Recovery
     from streamproc.bench.run import Line
 
 app = noun()
 ONE, LOOP = "one", "loop"
+LOOPS = (LOOP, "loop-stateless", "loop-exact")
+RECOVERY, MEMORY = "recovery", "memory"
+EXTRA = (*LOOPS[1:], RECOVERY, MEMORY)  # run where they are named
 _SHORT_EVENTS, _EVENTS = 50, 1000  # of job one, per way and round
 _SHORT_SECONDS, _SECONDS = 2.0, 8.0  # of job loop, per way and round
 
@@ -47,35 +51,42 @@ def bench(
 ) -> None:
     """Measure the worker, Kafka to Kafka, and compare every result with a reference; exit with 1 if any is wrong.
 
-    Jobs: j1, j1-small, j1-million-keys, j2, wide, rows (throughput), j1-exact, j1-million-keys-exact (exactly once,
-    state in a changelog), one (latency, beside a bare pass-through consumer), loop (latency over WebSocket, on a system
-    of its own). Runs on a broker of its own unless --bootstrap names one.
+    Jobs: j1, j1-small, j1-million-keys, session, j2, wide, rows (throughput), j1-exact, j1-million-keys-exact (exactly
+    once, state in a changelog), one (latency, beside a bare pass-through consumer), loop (latency over WebSocket, on a
+    system of its own). Only where they are named: loop-stateless, loop-exact (loop, with other guarantees), recovery
+    (of a million rows of state), memory (an hour of keys that come and go). Runs on a broker of its own unless
+    --bootstrap names one.
     """
     from streamproc.bench.jobs import JOBS
 
     wanted = list(dict.fromkeys(jobs or [*JOBS, ONE, LOOP]))
-    if unknown := [job for job in wanted if job not in (*JOBS, ONE, LOOP)]:
-        raise SettingsError(f"no job {unknown[0]!r}: expected some of {', '.join([*JOBS, ONE, LOOP])}")
+    if unknown := [job for job in wanted if job not in (*JOBS, ONE, LOOP, *EXTRA)]:
+        raise SettingsError(f"no job {unknown[0]!r}: expected some of {', '.join([*JOBS, ONE, LOOP, *EXTRA])}")
     if write and (jobs or short):
         raise SettingsError("--write needs all jobs in full: leave their names and --short out")
     given = ctx.params.get("bootstrap") or os.environ.get(f"{PREFIX}BOOTSTRAP")
     rounds = rounds or (1 if short else 3)
     lines: list[Line] = []
     latencies: list[Latencies] = []
-    if wanted != [LOOP]:
+    recoveries: list[Recovery] = []
+    if set(wanted) - set(LOOPS):
         with until_stopped(), fixtures(kafka if given else None) as made:
             lines += _throughput(made, wanted, events, rounds, short, timeout)
             if ONE in wanted:
                 latencies.append(_one(made, events or (_SHORT_EVENTS if short else _EVENTS), rounds, timeout))
-    if LOOP in wanted:
-        latencies.append(_loop(rounds, _SHORT_SECONDS if short else _SECONDS))
+            if RECOVERY in wanted:
+                recoveries += _recovery(made, events, rounds, short, timeout)
+            if MEMORY in wanted:
+                _memory(made, events, short, timeout)
+    latencies += [_loop(job, rounds, _SHORT_SECONDS if short else _SECONDS) for job in LOOPS if job in wanted]
     _tell(lines, latencies)
     command = shlex.join(["streamproc", *sys.argv[1:]])
     if json:
         from streamproc.bench.report import as_json
 
         json.write_bytes(as_json(lines, latencies, command))
-    if wrong := [x for line in lines for x in line.wrong()]:
+    wrong = [x for line in lines for x in line.wrong()] + [x for each in recoveries for x in each.wrong()]
+    if wrong:
         raise StreamprocError("\n  ".join(["results are wrong", *wrong]))
     if write:
         _write(write, lines, latencies, command, rounds)
@@ -122,9 +133,22 @@ def _one(made: Fixtures, events: int, rounds: int, timeout: float) -> Latencies:
     return found
 
 
-def _loop(rounds: int, seconds: float) -> Latencies:
+def _recovery(made: Fixtures, rows: int, rounds: int, short: bool, timeout: float) -> list[Recovery]:
+    from streamproc.bench.recovery import ROWS, SHORT, recovery
+
+    return recovery(made, rows or (SHORT if short else ROWS), rounds, timeout, _say)
+
+
+def _memory(made: Fixtures, events: int, short: bool, timeout: float) -> None:
+    from streamproc.bench.memory import EVENTS, SHORT, memory
+
+    memory(made, events or (SHORT if short else EVENTS), timeout, _say)
+
+
+def _loop(name: str, rounds: int, seconds: float) -> Latencies:
     """The closed loop, on a system of its own: its topics have names that others may have, too."""
     from streamproc.bench.loop import TOPOLOGY, closed_loop
+    from streamproc.bench.loop_state import JOBS, STATE
     from streamproc.bench.process import process
     from streamproc.cli.serving import serve
     from streamproc.cli.system import System
@@ -139,11 +163,13 @@ def _loop(rounds: int, seconds: float) -> Latencies:
         bare = [sys.executable, "-m", "streamproc.bench.bare", "bare", "echo"]
         with process(bare, system.kafka.environ()) as floor:
             await asyncio.to_thread(floor.line, "up", 60.0)
-            found.append(await closed_loop(system.url, rounds, seconds, _say))
+            (worker,) = (child for child in system.children if child.name == "worker")
+            found.append(await closed_loop(name, system.url, worker.admin_url, rounds, seconds, _say))
 
     async def work(told: asyncio.Event) -> None:
         with tempfile.TemporaryDirectory(prefix="streamproc-bench-") as folder:
             system = System(TOPOLOGY, registry=f"file:{folder}/registry.json", on_progress=progress)
+            os.environ[STATE] = JOBS[name]  # to its processes
             job, stop = asyncio.create_task(measure(system)), asyncio.create_task(told.wait())
             try:
                 await asyncio.wait([job, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -178,6 +204,8 @@ def _tell(lines: list[Line], latencies: list[Latencies]) -> None:
         table = Table("way", "p50 ms", "p99 ms", title=f"{found.job}: {found.events:,} events", title_justify="left")
         for way in found.p50:
             table.add_row(way, *(f"{value:.2f}" for value in found.median(way)))
+        if (flush := found.flush()) is not None:
+            table.add_row("flush", *(f"{value:.2f}" for value in flush))
         console.print(table)
 
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamproc.cli.options import noun, takes_kafka
 from streamproc.cli.serving import AdminPort, Host, RegistryOption, log_to_stderr, registry_url, say_up, serve
 from streamproc.cli.topology import Topology, load_app
+from streamproc.errors import ProducerFenced, Stalled
 from streamproc.settings import KafkaSettings
 
+if TYPE_CHECKING:
+    from streamproc.runtime.metrics import WorkerMetrics
+    from streamproc.runtime.worker import Worker
+
 app = noun()
+_log = logging.getLogger("streamproc.worker")
 
 
 @app.command()
@@ -26,6 +34,13 @@ def worker(
     host: Host = "127.0.0.1",
     admin_port: AdminPort = 0,
     replication: Annotated[int, typer.Option(help="Replication factor of the topics that it creates.")] = 1,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="STREAMPROC_STATE_DIR", help="A folder for snapshots of state, which shorten a restart."),
+    ] = None,
+    stall_after: Annotated[
+        float, typer.Option(min=1.0, help="Seconds without progress where there is work, after which it starts anew.")
+    ] = 120.0,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
     """Run a topology's agents until Ctrl-C or SIGTERM. Several workers of one topology share its partitions."""
@@ -36,26 +51,51 @@ def worker(
     from streamproc.runtime.worker import Worker
 
     async def work(told: asyncio.Event) -> None:
-        running = Worker(definition, kafka, open_registry(registry_url(registry)), replication=replication)
-        admin = AdminServer(running.metrics.registry, host=host, port=admin_port, ready=running.problems)
+        running = made()
+        admin = AdminServer(running.metrics.registry, host=host, port=admin_port, ready=lambda: running.problems())
         await admin.start()
-        stopper = asyncio.create_task(_stop_when(told, running))
         try:
-            await running.start()
-            say_up(f"worker of {definition.name} is up; metrics on {admin.url}/metrics")
-            await running.run()
+            while await _stalls(running, told, f"metrics on {admin.url}/metrics"):
+                _log.warning("the worker starts anew, from what was kept")
+                running = made(running.metrics)
         finally:
-            stopper.cancel()
-            await running.stop()
             await admin.stop()
-            if running.stuck:
-                # Threads and tasks of Faust are left that do not mind being cancelled: the loop would wait for ever.
-                typer.echo(f"error: {running.failure or 'not stopped in order: Kafka does not answer'}", err=True)
-                sys.stderr.flush()
-                os._exit(1)
 
-    async def _stop_when(told: asyncio.Event, running: Worker) -> None:
-        await told.wait()
-        running.stop_soon()
+    def made(metrics: WorkerMetrics | None = None) -> Worker:
+        return Worker(
+            definition,
+            kafka,
+            open_registry(registry_url(registry)),
+            metrics=metrics,
+            replication=replication,
+            state_dir=state_dir,
+            stall_after=stall_after,
+        )
 
     serve(work)
+
+
+async def _stalls(worker: Worker, told: asyncio.Event, where: str) -> bool:
+    """Runs a worker until it is told to stop; True when it is to be started again, because it got on with nothing."""
+    stopper = asyncio.create_task(_stop_when(told, worker))
+    try:
+        await worker.start()
+        say_up(f"worker of {worker.app.name} is up; {where}")
+        await worker.run()
+    except (Stalled, ProducerFenced) as error:  # what a fresh start from what was kept can mend
+        _log.error("%s", error)
+        return not told.is_set()
+    finally:
+        stopper.cancel()
+        await worker.stop()
+        if worker.stuck:
+            # Threads and tasks of Faust are left that do not mind being cancelled: the loop would wait for ever.
+            typer.echo(f"error: {worker.failure or 'not stopped in order: Kafka does not answer'}", err=True)
+            sys.stderr.flush()
+            os._exit(1)
+    return False
+
+
+async def _stop_when(told: asyncio.Event, worker: Worker) -> None:
+    await told.wait()
+    worker.stop_soon()

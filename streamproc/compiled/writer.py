@@ -41,6 +41,7 @@ _STOPS = np.uint64(0x8080808080808080)
 _A0, _A1 = np.uint64(0x000000000FFFFFFF), np.uint64(0x00FFFFFFF0000000)
 _B0, _B1 = np.uint64(0x00003FFF00003FFF), np.uint64(0x0FFFC0000FFFC000)
 _C0, _C1 = np.uint64(0x007F007F007F007F), np.uint64(0x3F803F803F803F80)
+_NO_TAIL, _NO_IDS = np.empty(0, np.uint8), np.empty((3, 0), np.int64)
 _M, _SEED, _SIGN = np.uint32(0x5BD1E995), np.uint32(0x9747B28C), np.uint32(0x7FFFFFFF)
 
 
@@ -121,8 +122,8 @@ def _end(batches: Any, at: Any, part: Any, start: Any, end: Any, count: Any, fir
 
 @kernel(
     types.int64(
-        _LONGS2, _LONGS2, _LONGS2, _BYTES2, BYTES, LONGS, LONGS, LONGS, BYTES, LONGS, LONGS, types.int64, _OUT,
-        types.int64[:, ::1],
+        _LONGS2, _LONGS2, _LONGS2, _BYTES2, BYTES, LONGS, LONGS, LONGS, BYTES, BYTES, types.int64, _LONGS2, LONGS,
+        LONGS, types.int64, _OUT, types.int64[:, ::1],
     )
 )  # fmt: skip
 def _write(
@@ -135,6 +136,9 @@ def _write(
     key_sizes: Longs,
     times: Longs,
     frame: Bytes,
+    tail: Bytes,
+    place: int,
+    ids: Longs,
     order: Longs,
     ends: Longs,
     limit: int,
@@ -159,8 +163,8 @@ def _write(
             to = _put(out, to, key_sizes[row])
             if key_sizes[row] > 0:
                 to = copy(data, key_starts[row], key_sizes[row], out, to)
-            place = to
-            value = place + value_wide
+            sized = to
+            value = sized + value_wide
             to = copy(frame, 0, len(frame), out, value)
             to = _fields(ops, words, sizes, valid, data, row, out, to)
             width = varint_size(to - value)
@@ -168,9 +172,16 @@ def _write(
                 move(out, value, to, width - value_wide)
                 to += width - value_wide
                 value_wide = width
-            _put_exactly(out, place, to - place - width)
-            out[to] = 0
-            to += 1
+            _put_exactly(out, sized, to - sized - width)
+            if len(tail) == 0:
+                out[to] = 0
+                to += 1
+            else:
+                at_id = to + place
+                to = copy(tail, 0, len(tail), out, to)
+                store(out, at_id, np.uint64(ids[0, row]))
+                store(out, at_id + 8, np.uint64(ids[1, row]))  # the time lies over its upper half
+                store(out, at_id + 12, np.uint64(ids[2, row]))
             width = varint_size(to - inner)
             if width != wide:
                 move(out, inner, to, width - wide)
@@ -206,6 +217,9 @@ def write(
     order: Longs,
     ends: Longs,
     limit: int,
+    tail: Bytes = _NO_TAIL,
+    place: int = 0,
+    ids: Longs = _NO_IDS,
 ) -> tuple[Bytes, Longs]:
     """Records of rows, one behind the other, and a row per batch: see :data:`BATCH`.
 
@@ -222,15 +236,19 @@ def write(
         order: the rows to write, part by part (a part is a partition of the topic).
         ends: where each part ends in ``order``.
         limit: bytes of a batch; one record may be more.
+        tail: what follows each value: how many headers there are, and these; nothing for none.
+        place: where in it each row's id has its place, an int64, an int32 and an int64.
+        ids: int64[3, n], where there is a tail.
     """
-    room = len(order) * (ENVELOPE + FIELD * len(ops)) + _sum(key_sizes[order])
+    room = len(order) * (ENVELOPE + len(tail) + FIELD * len(ops)) + _sum(key_sizes[order])
     room += sum(_sum(sizes[op[2]][order]) for op in ops if op[0] >= TEXT)
     out = np.empty(room + 8, np.uint8)
     most = len(ends) + 2 * room // max(limit, 1)  # two batches that follow each other are more than the limit
     batches = np.empty((min(len(order), most), BATCH), np.int64)
     found = _write(
-        ops, words, sizes, valid, data, key_starts, key_sizes, times, frame, order, ends, limit, out, batches
-    )
+        ops, words, sizes, valid, data, key_starts, key_sizes, times, frame, tail, place, ids, order, ends, limit, out,
+        batches,
+    )  # fmt: skip
     return out, batches[:found]
 
 

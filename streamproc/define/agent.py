@@ -33,6 +33,16 @@ class Agent:
     function: AgentFunction
     on_error: Policy = "dead_letter"
 
+    @property
+    def sources(self) -> tuple[Topic, ...]:
+        """The topics that are read."""
+        return (self.source,)
+
+    @property
+    def sequenced(self) -> bool:
+        """Whether events are put in order of event time first: never."""
+        return False
+
     def __post_init__(self) -> None:
         what = f"agent {self.name!r}"
         yields = inspect.isasyncgenfunction(self.function)

@@ -12,6 +12,7 @@ from streamproc.define.aggregation import Aggregation
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.duration import Duration, milliseconds
 from streamproc.define.errors import Policy
+from streamproc.define.pipeline import Pipeline
 from streamproc.define.table import Table
 from streamproc.define.topic import Channel, Topic
 from streamproc.errors import DefinitionError
@@ -22,9 +23,12 @@ V = TypeVar("V")
 F = TypeVar("F", bound=AgentFunction)
 T = TypeVar("T", bound=Topic)
 
+#: All that reads topics.
+Stage = Agent | Aggregation | Pipeline
+
 
 class App:
-    """A topology: topics, channels, windows, tables and agents. Inert; the worker and the gateway run it.
+    """A topology: topics, channels, flows, windows, tables and agents. Inert; the worker and the gateway run it.
 
     Args:
         name: also the consumer group's, so two apps of one name share the work.
@@ -59,7 +63,7 @@ class App:
             raise DefinitionError("app: exactly_once sends results with the state that is kept: give it a flush")
         self._topics: dict[str, Topic] = {}
         self._tables: dict[str, Table[Any]] = {}
-        self._agents: dict[str, Agent | Aggregation] = {}
+        self._agents: dict[str, Stage] = {}
         self._faust: list[Callable[[Any], None]] = []
         self.dead_letters = self.topic(f"{name}-dead-letters", DeadLetter, time="time", partitions=1, publish=False)
 
@@ -177,10 +181,10 @@ class App:
         self._faust.append(build)
         return build
 
-    def add(self, agent: Agent | Aggregation) -> None:
-        """Adds an agent or aggregation; their names share one space."""
+    def add(self, agent: Stage) -> None:
+        """Adds a stage; their names share one space."""
         if agent.name in self._agents:
-            raise DefinitionError(f"the name {agent.name!r} is taken: an agent or aggregation of this app has it")
+            raise DefinitionError(f"the name {agent.name!r} is taken: another stage of this app has it")
         self._agents[agent.name] = agent
 
     def _count(self, partitions: int | None) -> int:
@@ -212,8 +216,8 @@ class App:
         return MappingProxyType(self._tables)
 
     @property
-    def agents(self) -> Mapping[str, Agent | Aggregation]:
-        """Agents and aggregations: all that reads topics."""
+    def agents(self) -> Mapping[str, Stage]:
+        """Agents, aggregations and pipelines: all that reads topics."""
         return MappingProxyType(self._agents)
 
     @property
@@ -221,9 +225,9 @@ class App:
         """The functions given to :meth:`faust`."""
         return tuple(self._faust)
 
-    def readers(self, topic: Topic) -> list[Agent | Aggregation]:
+    def readers(self, topic: Topic) -> list[Stage]:
         """Who reads a topic."""
-        return [agent for agent in self._agents.values() if agent.source is topic]
+        return [agent for agent in self._agents.values() if topic in agent.sources]
 
     def __repr__(self) -> str:
         return f"App({self.name!r}: {len(self._topics)} topics, {len(self._agents)} agents)"

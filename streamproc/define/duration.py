@@ -39,6 +39,18 @@ def milliseconds(duration: Duration, what: str = "duration") -> int:
     return int(value)
 
 
+def patience(idle: Duration | None, what: str) -> int | None:
+    """After how long without rows an input holds others back no more, in milliseconds; None: never.
+
+    Raises:
+        DefinitionError: it is no duration, or zero: then nothing would ever be waited for.
+    """
+    ms = None if idle is None else milliseconds(idle, what)
+    if ms == 0:
+        raise DefinitionError(f"{what}: expected a duration above zero, or None; got {idle!r}")
+    return ms
+
+
 def written(ms: int) -> str:
     """A number of milliseconds as one would write it: ``10000`` is ``10s``."""
     for unit in ("d", "h", "m", "s"):

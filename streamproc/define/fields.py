@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
+import polars as pl
 
 from streamproc.errors import DefinitionError
 from streamproc.record import Record
@@ -44,11 +45,35 @@ def require(record: type[Record], name: str, allowed: tuple[Any, ...], what: str
     Raises:
         DefinitionError: no such field, another type, or it may be null where that is not allowed.
     """
-    known = fields(record)
-    if name not in known:
-        raise DefinitionError(f"{what}: {record.__name__} has no field {name!r}; it has {', '.join(known)}")
-    field = known[name]
+    return wanted(fields(record), record.__name__, name, allowed, what, nullable=nullable)
+
+
+def wanted(
+    known: Mapping[str, Field], owner: str, name: str, allowed: tuple[Any, ...], what: str, *, nullable: bool = False
+) -> Field:
+    """As :func:`require`, of fields that ``owner`` has."""
+    field = existing(known, owner, name, what)
     if field.type not in allowed or (field.nullable and not nullable):
         expected = " or ".join(t.__name__ for t in allowed)
-        raise DefinitionError(f"{what}: expected {record.__name__}.{name} to be {expected}; it is {field}")
+        raise DefinitionError(f"{what}: expected {owner}.{name} to be {expected}; it is {field}")
     return field
+
+
+def existing(known: Mapping[str, Field], owner: str, name: str, what: str) -> Field:
+    """The field of that name. Raises DefinitionError where ``owner`` has none."""
+    if name not in known:
+        raise DefinitionError(f"{what}: {owner} has no field {name!r}; it has {', '.join(known)}")
+    return known[name]
+
+
+def annotation(field: Field) -> Any:
+    """A field's type as it would be written, with ``None`` where it may be null."""
+    return Union[field.type, None] if field.nullable else field.type  # noqa: UP007
+
+
+def polars_type(field: Field) -> Any:
+    """The polars type of a field's column; Object where there is none of its own."""
+    return _POLARS.get(field.type, pl.Object)
+
+
+_POLARS: Mapping[Any, Any] = {int: pl.Int64, float: pl.Float64, str: pl.String, bool: pl.Boolean, bytes: pl.Binary}

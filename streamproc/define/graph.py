@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
-from streamproc.define.app import App
+from streamproc.define.app import App, Stage
+from streamproc.define.pipeline import Pipeline
 from streamproc.define.topic import Channel, Topic
 
 
@@ -44,9 +44,11 @@ def _topic(app: App, topic: Topic, depth: int, done: set[Topic]) -> Iterator[str
             yield from _topic(app, sink, depth + 2, done)
 
 
-def _label(agent: Agent | Aggregation) -> str:
+def _label(agent: Stage) -> str:
     if isinstance(agent, Aggregation):
         return f"window {agent}"
+    if isinstance(agent, Pipeline):
+        return str(agent)
     policy = "" if agent.on_error == "dead_letter" else f" (on error: {agent.on_error})"
     return f"agent {agent.name}{policy}"
 
@@ -62,7 +64,7 @@ def mermaid(app: App) -> str:
     for i, agent in enumerate(app.agents.values()):
         label = _label(agent).replace('"', "#quot;")
         lines.append(f'  a{i}["{label}"]')
-        lines.append(f"  {node[agent.source]} --> a{i}")
+        lines += [f"  {node[source]} --> a{i}" for source in agent.sources]
         lines += [f"  a{i} --> {node[sink]}" for sink in agent.sinks]
     return "\n".join(lines)
 
@@ -76,7 +78,7 @@ def dot(app: App) -> str:
     for agent in app.agents.values():
         node, label = (_quoted(name) for name in (f"agent {agent.name}", _label(agent)))
         lines.append(f"  {node} [shape=box, label={label}];")
-        lines.append(f'  "{agent.source.name}" -> {node};')
+        lines += [f'  "{source.name}" -> {node};' for source in agent.sources]
         lines += [f'  {node} -> "{sink.name}";' for sink in agent.sinks]
     return "\n".join([*lines, "}"])
 
@@ -88,5 +90,5 @@ def _quoted(name: str) -> str:
 
 def _shown(app: App) -> list[Topic]:
     """All topics; the dead letters' only where somebody reads or writes them."""
-    used = {topic for agent in app.agents.values() for topic in (agent.source, *agent.sinks)}
+    used = {topic for agent in app.agents.values() for topic in (*agent.sources, *agent.sinks)}
     return [topic for topic in app.topics.values() if topic is not app.dead_letters or topic in used]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
-from typing import Any, Generic, Protocol, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from streamproc.define.changes import ChangeStream, check_record
 from streamproc.define.duration import Duration, milliseconds, written
 from streamproc.define.row_types import RowType, key_type, type_of_default, value_type
 from streamproc.errors import DefinitionError, StreamprocError
+from streamproc.record import Record
+
+if TYPE_CHECKING:
+    from streamproc.define.app import App
+    from streamproc.define.topic import Channel
 
 V = TypeVar("V")
 
@@ -98,6 +105,42 @@ class Table(MutableMapping[Any, V], Generic[V]):
             raise DefinitionError(f"{what}: expected a ttl of 1 ms or more; got {ttl!r}")
         self.volatile = volatile
         self.ident = id(self)
+        self.app: App | None = None  # that declares it
+        self.change_stream: ChangeStream | None = None
+
+    def changes(
+        self,
+        name: str,
+        record: type[Record],
+        *,
+        partitions: int | None = None,
+        config: Mapping[str, str] = MappingProxyType({}),
+    ) -> Channel:
+        """Declares a channel of this table's changes: with each flush, the last value of every row that changed since
+        the one before, in the same transaction as the state. Whoever takes them over, in order, has the table.
+
+        Args:
+            name: the channel's.
+            record: with the fields ``key``; ``value``, which is null where a row is gone; ``written``, in milliseconds:
+                event time where the table has a ttl, else when it was kept; and, if wanted, ``stage`` and
+                ``partition``: the agent whose row it is, and the partition of its source.
+            partitions: of the channel's topic; the app's, when None.
+            config: of the channel's topic: ``{"cleanup.policy": "compact"}`` keeps each row's last change for ever.
+
+        Raises:
+            DefinitionError: the record does not fit the table, or the table has a change stream, or nothing is kept.
+        """
+        what = f"changes of table {self.name!r}"
+        if self.app is None:
+            raise DefinitionError(f"{what}: it is no app's: make it by app.table(…)")
+        if self.app.flush is None:
+            raise DefinitionError(f"{what}: the app has flush=None, so nothing of it is ever kept or told")
+        if self.change_stream is not None:
+            raise DefinitionError(f"{what}: they go to {self.change_stream.channel.name!r} already")
+        found = check_record(self, record, what)
+        channel = self.app.channel(name, record, key="key", time="written", partitions=partitions, config=config)
+        self.change_stream = ChangeStream(self, channel, found)
+        return channel
 
     def _rows(self) -> Rows:
         try:

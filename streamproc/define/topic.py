@@ -10,28 +10,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from streamproc.avro.agree import schema_of
-from streamproc.define.duration import Duration, milliseconds
 from streamproc.define.fields import require
-from streamproc.define.windows import (
-    AlignedWindow,
-    CountWindow,
-    GlobalWindow,
-    SessionWindow,
-    Updates,
-    Window,
-)
+from streamproc.define.flow import Flow
+from streamproc.define.flowing import Flowing
 from streamproc.errors import DefinitionError
 from streamproc.record import Record
 
 if TYPE_CHECKING:
-    from streamproc.define.aggregation import Windowed
     from streamproc.define.app import App
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Topic:
+class Topic(Flowing):
     """A Kafka topic whose values are records of one type, in Confluent's Avro framing.
 
     Args:
@@ -85,40 +77,8 @@ class Topic:
         """The Kafka key of a record: its key field's text in UTF-8."""
         return None if self.key is None else str(getattr(record, self.key)).encode()
 
-    def window(
-        self, window: Window, *, grace: Duration = 0, idle: Duration | None = "30s", emit: Updates | None = None
-    ) -> Windowed:
-        """Windows over this topic's events, per key, judged by event time.
-
-        Args:
-            grace: how long after a window's end, in event time, its events may still come. Later ones go to the late
-                output.
-            idle: after this long without an event, a partition's event time goes on by the clock, so that its last
-                windows close; None waits for ever, and makes results independent of the clock.
-            emit: ``updates("1s")`` gives results before a window's last one, too.
-
-        Raises:
-            DefinitionError: the topic has no key, a duration is none, or the window knows no grace or no updates.
-        """
-        from streamproc.define.aggregation import (
-            Windowed,  # the two know each other; definitions stay in files of their own
-        )
-
-        if not isinstance(window, Window):
-            raise DefinitionError(
-                f'topic {self.name!r}: expected a window such as tumbling("10s"), hopping("10s", "1s"); got {window!r}'
-            )
-        if self.key is None:
-            raise DefinitionError(f"topic {self.name!r}: windows are per key, and it has none: declare it with key=")
-        idle_ms = None if idle is None else milliseconds(idle, "idle")
-        grace_ms = milliseconds(grace, "grace")
-        if grace_ms and isinstance(window, CountWindow | GlobalWindow):
-            raise DefinitionError(f"topic {self.name!r}: {window} takes events in any order: it has no grace")
-        if emit is not None and not isinstance(emit, Updates):
-            raise DefinitionError(f'topic {self.name!r}: expected emit=updates("1s") or None; got {emit!r}')
-        if emit is not None and not isinstance(window, AlignedWindow | SessionWindow):
-            raise DefinitionError(f"topic {self.name!r}: {window} has no updates: each of its results is given at once")
-        return Windowed(self, window, grace_ms, idle_ms, emit)
+    def _flow(self) -> Flow:
+        return Flow.of(self)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -41,6 +41,15 @@ def record_size(key: bytes | None, value: bytes | None, headers: Headers = ()) -
     return len(key or b"") + len(value or b"") + extra + _RECORD_OVERHEAD + BATCH_OVERHEAD
 
 
+def packed_headers(headers: Headers) -> bytes:
+    """What follows a record's value: how many headers there are, and these."""
+    parts = [_varint(len(headers))]
+    for name, data in headers:
+        encoded = name.encode()
+        parts += (_varint(len(encoded)), encoded, _varint(len(data)), data)
+    return b"".join(parts)
+
+
 def packed(
     timestamps: Sequence[int],
     keys: Sequence[bytes | None],
@@ -178,10 +187,7 @@ def _record(offset: int, time: int, key: bytes | None, value: bytes | None, head
     parts = [b"\0", _varint(time), _varint(offset)]
     for part in (key, value):
         parts += (_varint(-1),) if part is None else (_varint(len(part)), part)
-    parts.append(_varint(len(headers)))
-    for name, data in headers:
-        encoded = name.encode()
-        parts += (_varint(len(encoded)), encoded, _varint(len(data)), data)
+    parts.append(packed_headers(headers) if headers else b"\0")
     inner = b"".join(parts)
     return _varint(len(inner)) + inner
 

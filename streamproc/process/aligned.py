@@ -16,7 +16,6 @@ import polars as pl
 from streamproc.batch import Batch
 from streamproc.columns import Column, Columns, Longs, Texts
 from streamproc.define.aggregation import Aggregation
-from streamproc.define.fields import fields
 from streamproc.define.windows import AlignedWindow
 from streamproc.process.accumulators import Accumulators, Beside
 from streamproc.process.accumulators.own import Failure
@@ -53,7 +52,7 @@ class AlignedEngine(Engine):
         self._grid = grid_of(window)
         self._every = definition.emit.every if definition.emit else None
         measures = [ROWS, *measures_of(definition)]
-        self._types = {m.field: fields(definition.source.record)[m.field].type for m in measures if m.field}
+        self._types = {m.field: definition.fields[m.field].type for m in measures if m.field}
         measures += [BORN, LAST, *([_PERIOD] if self._every else [])]
         beside = {name: agg for name, agg in definition.aggregates.items() if agg.kind not in SIMPLE}
         self._beside = Accumulators(definition, beside, self.compiled) if beside else None

@@ -55,9 +55,9 @@ class Engine(ABC):
     def __init__(self, definition: Aggregation, compiled: bool | None = None) -> None:
         self.definition = definition
         self.compiled = kernels.available() if compiled is None else compiled
-        self._key = definition.source.key or ""
-        self._key_type = fields(definition.source.record)[self._key].type
-        self._time = definition.source.time
+        self._key = definition.key
+        self._key_type = definition.fields[self._key].type
+        self._time = definition.time
         self._has_final = "final" in fields(definition.sink.record)
         self._codes = key_codes(self._key_type, self.compiled)
         self.stream_time: int | None = None
@@ -106,7 +106,12 @@ class Engine(ABC):
         idle = self.definition.idle
         if idle is None or self._heard is None or self.stream_time is None or now - self._heard < idle:
             return nothing()
-        time = max(self.stream_time, self._heard_time + now - self._heard)
+        return self.reach(self._heard_time + now - self._heard)
+
+    def reach(self, time: int) -> Closed:
+        """Lets stream time go on up to ``time``: nothing of before is to come."""
+        if self.stream_time is None or time <= self.stream_time:
+            return nothing()
         closed = self._pass(time)
         self.stream_time = time
         self._forget_keys()
@@ -124,7 +129,7 @@ class Engine(ABC):
 
     def version(self) -> str:
         definition = self.definition
-        source = fields(definition.source.record)
+        source = definition.fields
         aggregates = [
             (str(aggregate), aggregate.options, [(name, str(source[name])) for name in aggregate.fields])
             for aggregate in definition.aggregates.values()

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from streamproc.batch import Batch, column_types
+from streamproc.batch import Batch
 from streamproc.columns import Column, Longs, Texts
 from streamproc.define.aggregation import Aggregation
-from streamproc.define.fields import fields
+from streamproc.define.fields import annotation, polars_type
 from streamproc.process.measures import values_of
 from streamproc.process.slots import grown
 from streamproc.process.state import binary, items
@@ -27,16 +27,15 @@ class KeptEvents:
     """Numbers lie in arrays, with what is not null beside them; everything else as Python objects."""
 
     def __init__(self, definition: Aggregation, names: frozenset[str]) -> None:
-        known = fields(definition.source.record)
-        polars = column_types(definition.source.record)
+        known = definition.fields
         self.times = np.empty(0, np.int64)
         # Only where classes of one's own may refuse an event; its complement once that was told.
         self._offsets = np.empty(0, np.int64)
         self._with_offsets = any(aggregate.kind == "own" for aggregate in definition.aggregates.values())
         self._numbers = sorted(name for name in names if known[name].type in _NUMBERS)
         self._others = sorted(names.difference(self._numbers))
-        self._polars = {name: polars[name] for name in names}
-        types = {field.encode_name: field.type for field in msgspec.structs.fields(definition.source.record)}
+        self._polars = {name: polars_type(known[name]) for name in names}
+        types = {name: annotation(known[name]) for name in names}
         other: Any = tuple[tuple(types[name] for name in self._others)]  # type: ignore[misc]
         self._decoder = msgspec.msgpack.Decoder(other)  # records in records come back as such
         self._valid = {name: np.empty(0, np.bool_) for name in self._numbers}

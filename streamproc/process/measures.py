@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamproc.columns import Column, Longs, Texts
 from streamproc.define.aggregates import Aggregate
 from streamproc.define.aggregation import Aggregation
-from streamproc.define.fields import Field, fields
+from streamproc.define.fields import Field
 
 Array = NDArray[Any]
 Op = Literal["n", "sum", "high", "min", "max"]
@@ -71,7 +71,7 @@ SIMPLE = frozenset({"count", "sum", "mean", "min", "max", "range", "rate"})
 
 def measures_of(definition: Aggregation) -> list[Measure]:
     """What must be kept to give the simple aggregates, beside the count of rows; each thing once."""
-    return measures_for(definition.aggregates.values(), fields(definition.source.record))
+    return measures_for(definition.aggregates.values(), definition.fields)
 
 
 def measures_for(aggregates: Iterable[Aggregate], known: Mapping[str, Field]) -> list[Measure]:

@@ -74,7 +74,7 @@ def results_of(
     """The sink's columns, of windows ``[start[i], end[i])`` with the key ``keys[i]`` and ``rows[i]`` events. ``beside``
     has results that are had otherwise, by name.
     """
-    columns: dict[str, Column] = {definition.source.key or "": keys, "start": start, "end": end}
+    columns: dict[str, Column] = {definition.key: keys, "start": start, "end": end}
     kept = {(m.op, m.field): array for m, array in measures.items()}
     for name, aggregate in definition.aggregates.items():
         found = (beside or {}).get(name)

@@ -7,7 +7,7 @@ changelog keeps. The row ``[table]`` says what types the table's rows have, so t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from streamproc import compiled as kernels
 from streamproc.columns import Longs, Texts
 from streamproc.define.table import Table
 from streamproc.errors import StateError, StreamprocError
+from streamproc.process.disk_rows import OnDisk, Store, disk_rows_of
 from streamproc.process.rows import Rows, rows_of
 from streamproc.process.state import Changes, binary, items
 
@@ -42,10 +43,16 @@ class TableState:
 
     Args:
         tables: the app's, by name.
+        store: where rows of tables ``on_disk`` lie, which are names. It has what the changelog had up to some offset.
+            What the changelog got later must have been put there (:func:`streamproc.process.disk_rows.put_rows`)
+            before :meth:`restore` is called with all other rows.
     """
 
-    def __init__(self, tables: Mapping[str, Table[Any]]) -> None:
+    def __init__(
+        self, tables: Mapping[str, Table[Any]], store: Store | None = None, on_disk: Collection[str] = ()
+    ) -> None:
         self._tables = tables
+        self._store, self._on_disk = store, frozenset(on_disk if store is not None else ())
         self._rows: dict[str, Rows] = {}
         self.held: dict[int, Rows] = {}  # the same, by their tables' idents
         self._touched: list[Rows] = []  # by the event in work
@@ -66,7 +73,13 @@ class TableState:
             return rows
         if rows is not None or self._tables.get(table.name, table) is not table:
             raise StreamprocError(f"table {table.name!r} is another app's: this one has its own of that name")
-        rows = self._rows[table.name] = self.held[table.ident] = rows_of(table, self._touched)
+        if table.name in self._on_disk:
+            assert self._store is not None
+            rows = on_disk = disk_rows_of(table, self._touched)
+            on_disk.on(self._store)
+        else:
+            rows = rows_of(table, self._touched)
+        self._rows[table.name] = self.held[table.ident] = rows
         return rows
 
     def advance(self, time: int) -> None:
@@ -140,24 +153,48 @@ class TableState:
         values: list[bytes] = []
         gone: list[bytes] = []
         for name, rows in self._rows.items():
-            if not rows.changed:
-                continue
-            prefix, timed = _prefix(name), rows.table.ttl is not None
-            if name not in self._told:
+            if rows.changed and name not in self._told:
                 self._told.add(name)
                 keys.append(_meaning_key(name))
                 values.append(_encode(_meaning(rows.table)))
+            prefix, timed = _prefix(name), rows.table.ttl is not None
+            given: dict[Any, bytes | None] = {}
             for key, existed in rows.changed.items():
                 row = rows.packed(key)
                 if row is not None:
                     cell, packed = row
-                    keys.append(prefix + _encode(key))
                     row_value = (b"\x93" if timed else b"\x92") + _encode(cell.number) + packed
-                    values.append(row_value + _encode(cell.written) if timed else row_value)
+                    given[key] = row_value + _encode(cell.written) if timed else row_value
+                    keys.append(prefix + _encode(key))
+                    values.append(given[key])  # type: ignore[arg-type]
                 elif existed:
+                    given[key] = None
                     gone.append(prefix + _encode(key))
             rows.changed = {}
+            if isinstance(rows, OnDisk):
+                rows.give(given)
         return Changes(binary(keys), binary(values), binary(gone))
+
+    def kept(self) -> tuple[dict[bytes, bytes], list[bytes]]:
+        """The changelog has committed what :meth:`changes` gave last: what is to be put into the store, and what
+        deleted, at once and with the mark of the changelog's offset. :meth:`stored` comes after.
+        """
+        puts: dict[bytes, bytes] = {}
+        gone: list[bytes] = []
+        for name, rows in self._rows.items():
+            if isinstance(rows, OnDisk):
+                some, lost = rows.kept()
+                puts |= some
+                gone += lost
+                if name in self._told:
+                    puts[_meaning_key(name)] = _encode(_meaning(rows.table))
+        return puts, gone
+
+    def stored(self) -> None:
+        """The store has it."""
+        for rows in self._rows.values():
+            if isinstance(rows, OnDisk):
+                rows.stored()
 
     def restore(self, header: dict[str, int | None], keys: Texts, values: Texts) -> None:
         """Takes all rows. Raises StateError where they are not what the tables of now hold."""
@@ -165,6 +202,9 @@ class TableState:
         self._written = header.get("written")
         left = np.arange(len(keys))
         for table in self._tables.values():
+            if table.name in self._on_disk:
+                self._reopen(table, header.get(f"made {table.name}"))
+                continue
             meaning, left = self._meaning_of(table, keys, values, left)
             prefix = np.frombuffer(_prefix(table.name), np.uint8)
             own = _with_prefix(keys, left, prefix)
@@ -187,16 +227,28 @@ class TableState:
         except (msgspec.MsgspecError, ValueError) as error:
             raise StateError(f"table {table.name!r}: what says the types of its rows cannot be read: {error}") from None
 
+    def _reopen(self, table: Table[Any], made: int | None) -> None:
+        """Opens rows that lie in the store."""
+        assert self._store is not None
+        found = self._store.get(_meaning_key(table.name))
+        if found is None:
+            return
+        meaning = msgspec.msgpack.decode(found, type=_Meaning)
+        now = _checked(table, meaning)
+        if meaning.timed != now.timed:
+            said = "has a ttl now, and had none" if now.timed else "had a ttl, and has none now"
+            raise StateError(f"table {table.name!r} {said}: rows on disk are not all written anew for that")
+        rows = self.rows(table)
+        assert isinstance(rows, OnDisk)
+        rows.on(self._store, made or 0)
+        self._told.add(table.name)
+
     def _restore(
         self, table: Table[Any], meaning: _Meaning | None, made: int | None, keys: Texts, values: Texts
     ) -> None:
         if meaning is None or made is None:
             raise StateError(f"table {table.name!r}: {len(keys):,} rows, and nothing says what they are")
-        now = _meaning(table)
-        if table.volatile or (meaning.key, meaning.value) != (now.key, now.value):
-            kept = f"keys of {meaning.key} and values of {meaning.value}"
-            said = "it is volatile" if table.volatile else f"it has keys of {now.key} and values of {now.value}"
-            raise StateError(f"table {table.name!r} was kept with {kept}; now {said}")
+        now = _checked(table, meaning)
         rows = self.rows(table)
         what = "keys"
         try:
@@ -221,6 +273,16 @@ def _meaning_key(name: str) -> bytes:
 
 def _meaning(table: Table[Any]) -> _Meaning:
     return _Meaning(table.key.signature, table.value.signature, table.ttl is not None)
+
+
+def _checked(table: Table[Any], meaning: _Meaning) -> _Meaning:
+    """What a table's rows are now. Raises StateError where those that were kept are others."""
+    now = _meaning(table)
+    if table.volatile or (meaning.key, meaning.value) != (now.key, now.value):
+        kept = f"keys of {meaning.key} and values of {meaning.value}"
+        said = "it is volatile" if table.volatile else f"it has keys of {now.key} and values of {now.value}"
+        raise StateError(f"table {table.name!r} was kept with {kept}; now {said}")
+    return now
 
 
 def _with_prefix(keys: Texts, rows: Longs, prefix: NDArray[np.uint8]) -> Longs:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import Any, cast
 
 import msgspec
@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from streamproc.batch import Batch, records_of
-from streamproc.columns import Columns, Longs
+from streamproc.columns import Causes, Columns, Longs
 from streamproc.define.agent import Agent
 from streamproc.define.errors import Retry
 from streamproc.define.table import tables_of_task
@@ -29,11 +29,13 @@ from streamproc.process.measures import values_of
 from streamproc.process.state import State
 from streamproc.process.tables import TableState
 from streamproc.record import Record
+from streamproc.runtime.causes import causes_of
 from streamproc.runtime.outlet import Outlet, letter_for
 from streamproc.stream import Stream
 
 _SLICE = 0.005  # seconds that one agent may hold the event loop between events
 _PATIENCE = 1.0  # seconds for an agent that is cancelled to end, before it is cancelled again
+_FIRST = np.zeros(1, np.int64)  # the number of an event's only result
 _log = logging.getLogger("streamproc.worker")
 
 
@@ -96,6 +98,17 @@ class AgentTask:
     @property
     def state(self) -> State:
         return self.tables
+
+    @property
+    def progress(self) -> Hashable:
+        """How far it is: something else whenever it has come further."""
+        batch = self._batch
+        return None if batch is None else (int(batch.offsets[0]), len(batch), self._row)
+
+    @property
+    def waits_to_retry(self) -> bool:
+        """Whether what raised is to come once more, after a while."""
+        return self._again
 
     async def advance(self) -> bool:
         """Agents have no clock of their own."""
@@ -201,15 +214,44 @@ class AgentTask:
 
     async def _send(self) -> None:
         assert self._batch is not None
+        order, causes = self._causes()
         found = _columns(self._results)
         if found is not None:
+            columns, stamps = found if order is None else (found[0].take(order), found[1][order])
             for sink in self.agent.sinks:  # all of one type: what does not fit is refused by the first already
-                await self._outlet.send_columns(sink, *found)
+                await self._outlet.send_columns(sink, columns, stamps, causes=causes)
         else:
             records, timestamps = self._records()
+            if order is not None:
+                records, timestamps = ([column[row] for row in order.tolist()] for column in (records, timestamps))
             for sink in self.agent.sinks:
-                await self._outlet.send(sink, records, timestamps)
+                await self._outlet.send(sink, records, timestamps, causes=causes)
         self._results = []  # not before: an agent may time out its asking, and ask again
+
+    def _causes(self) -> tuple[Longs | None, Causes | None]:
+        """The events that caused the results in work, and the order by these, where it is another one.
+
+        What is given for a batch belongs to the events of its own rows. Of a record, or of rows that are not the
+        batch's, nobody knows whether they would be given for the same events with batches cut otherwise.
+        """
+        batch = self._batch
+        assert batch is not None
+        if self._row >= 0:
+            count = sum(len(result) if isinstance(result, Batch) else 1 for result in self._results)
+            if count == 1:
+                return None, Causes(batch.offsets[self._row : self._row + 1], _FIRST)
+            return None, Causes(np.full(count, batch.offsets[self._row]), np.arange(count))
+        first, last = int(batch.offsets[0]), int(batch.offsets[-1])
+        for result in self._results:
+            if not isinstance(result, Batch) or (result.topic, result.partition) != (batch.topic, batch.partition):
+                return None, None
+            if len(result) and not first <= int(result.offsets.min()) <= int(result.offsets.max()) <= last:
+                return None, None
+        offsets = np.concatenate([result.offsets for result in self._results])
+        if (offsets[1:] >= offsets[:-1]).all():
+            return None, causes_of(offsets)
+        order = np.argsort(offsets, kind="stable")
+        return order, causes_of(offsets[order])
 
     def _records(self) -> tuple[list[Record], list[int]]:
         assert self._batch is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import faust
@@ -12,7 +13,9 @@ from faust.types import TP
 from streamproc.define.agent import Agent
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.app import App
+from streamproc.runtime.groups import groups
 from streamproc.runtime.runner import Runner
+from streamproc.runtime.shared_tables import own_sources
 from streamproc.runtime.transport.driver import BlockSchema
 from streamproc.settings import KafkaSettings
 
@@ -23,6 +26,8 @@ class SlimApp(faust.App):  # type: ignore[misc]
     """Makes no folders at its start: nothing of ours needs one, and a worker that is killed leaves none behind. Nor
     does it keep Faust's statistics of each event, which nobody reads.
     """
+
+    source_groups: Mapping[str, str] = MappingProxyType({})  # see streamproc.runtime.groups
 
     def _create_directories(self) -> None:
         pass
@@ -64,15 +69,25 @@ def build(
         consumer_auto_offset_reset="earliest",
         loghandlers=[],
     )
+    faust_app.source_groups = groups(app)
     # Agents answer events, and somebody may wait; windows close when their time is over.
     agents_first = sorted(runners.items(), key=lambda item: isinstance(item[1].definition, Aggregation))
     for order, (name, runner) in enumerate(agents_first):
         _add_agent(faust_app, name, runner, order, failed)
 
+    generation: int | None = None  # of the group, when partitions were given last
+
     async def keep_assigned(_: Any, partitions: set[TP], **__: Any) -> None:
+        nonlocal generation
+        before, generation = generation, faust_app.consumer_generation_id
+        if before is not None and generation != before + 1:
+            # The group went on without this worker: others may have had its partitions and brought their state on.
+            for runner in runners.values():
+                await runner.keep(())
+            await assigned(set())
         for runner in runners.values():
-            topic = runner.definition.source.name
-            await runner.keep(tp.partition for tp in partitions if tp.topic == topic)
+            have = [{tp.partition for tp in partitions if tp.topic == topic} for topic in runner.sources]
+            await runner.keep(set.intersection(*have))
         await assigned(partitions)
 
     faust_app.on_partitions_assigned.connect(keep_assigned, weak=False)
@@ -85,21 +100,20 @@ def build(
 def _add_agent(
     faust_app: faust.App, name: str, runner: Runner, order: int, failed: Callable[[Exception], None]
 ) -> None:
-    source = runner.definition.source
-    schema = BlockSchema(order=order, paced=isinstance(runner.definition, Agent))
-    topic = faust_app.topic(source.name, schema=schema, partitions=source.partitions)
-
     async def run(stream: Any) -> None:
         # Blocks are acknowledged when Kafka has their results, not when the next one is asked for.
         async for event in stream.noack().events():
             try:
                 await runner.take(event.value)
             except Exception as error:
-                logging.getLogger("streamproc.worker").error("agent %s: %s", name, error)
+                logging.getLogger("streamproc.worker").error("%s: %s", name, error)
                 failed(error)
                 raise
 
-    faust_app.agent(topic, name=f"streamproc.{name}")(run)
+    schema = BlockSchema(order=order, paced=isinstance(runner.definition, Agent))
+    for number, source in enumerate(own_sources(runner.definition)):
+        topic = faust_app.topic(source.name, schema=schema, partitions=source.partitions)
+        faust_app.agent(topic, name=f"streamproc.{name}{f'.{number}' if number else ''}")(run)
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

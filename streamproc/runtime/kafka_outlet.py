@@ -1,5 +1,7 @@
 """Results to Kafka, each tied to the block that it came from: a block is not finished before Kafka has all of its
-results. Where the task's keeper has to, they are held back for the flush.
+results. Those that are sent ahead of their state have an id (:mod:`streamproc.log.origins`), by which readers know them
+when they come again after a crash. Where the task's keeper has to, and where there is no such id, they are held back
+for the flush.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from prometheus_client import Counter
 from streamproc.avro.codec import Codec
 from streamproc.avro.writer import RecordWriter
 from streamproc.batch import records_of
-from streamproc.columns import Columns, Longs
+from streamproc.columns import Causes, Columns, Longs
 from streamproc.define.app import App
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.topic import Topic
 from streamproc.errors import OversizedRecord, StreamprocError
 from streamproc.log.batch_builder import BATCH_OVERHEAD, LIMIT, packed, record_size
+from streamproc.log.origins import OriginHeaders, beat_headers
 from streamproc.log.partition import partition_of
 from streamproc.log.ports import DEFAULT_MESSAGE_LIMIT, Delivery, Headers, Producer, QueueFull
 from streamproc.record import Record
@@ -35,6 +38,7 @@ from streamproc.runtime.transport.producer import BatchProducer
 Wire = tuple[bytes | None, bytes, Headers]  # key, value, headers
 
 _AHEAD = 60_000  # ms; what is stamped later than this from now is stamped so: brokers refuse more than an hour
+_ID = 8  # characters of a topic's id that are enough to tell it from one of the same name
 _PAUSE = 1  # bodies that are handed over before others may run
 _log = logging.getLogger("streamproc.deadletters")
 
@@ -71,6 +75,14 @@ def _latest() -> int:
     return int(time.time() * 1000) + _AHEAD
 
 
+def _joined(headers: Sequence[Headers] | None, origins: OriginHeaders | None) -> Sequence[Headers] | None:
+    """Each record's headers, its id behind them."""
+    if origins is None:
+        return headers
+    ids = origins.headers()
+    return list(ids) if headers is None else [(*own, *of) for own, of in zip(headers, ids, strict=True)]
+
+
 class KafkaOutlet:
     """The outlet of one agent or aggregation.
 
@@ -82,6 +94,7 @@ class KafkaOutlet:
         failed: called with what must stop the worker: a result that Kafka refused for good.
         batches: of what comes as columns, shared too. None: that goes to ``producer``, row by row.
         limits: by topic name, how many bytes a record batch may have.
+        topic_ids: by topic name, Kafka's ids of the stage's sources.
     """
 
     def __init__(
@@ -94,6 +107,7 @@ class KafkaOutlet:
         failed: Callable[[Exception], None],
         batches: BatchProducer | None = None,
         limits: Mapping[str, int] | None = None,
+        topic_ids: Mapping[str, str] | None = None,
     ) -> None:
         self.block: Block | None = None  # in work; None between blocks, when only the clock moves
         self.kept: KeptTask | None = None  # in work, where its state is kept
@@ -101,6 +115,8 @@ class KafkaOutlet:
         self._codecs, self._producer, self._metrics, self._failed = codecs, producer, metrics, failed
         self._batches = batches
         self._limits = limits or {}
+        self._topic_ids = topic_ids or {}
+        self._anew: dict[tuple[str, int], str] = {}  # partitions that began anew since, and something of their own
         self._writers: dict[str, RecordWriter] = {}
         self._lanes: dict[str, Lane] = {}
         self._exactly_once = app.guarantee == "exactly_once"
@@ -113,6 +129,7 @@ class KafkaOutlet:
         records: Sequence[Record],
         timestamps: Sequence[int],
         headers: Sequence[Headers] | None = None,
+        causes: Causes | None = None,
     ) -> None:
         """Encodes all, then sends.
 
@@ -121,19 +138,25 @@ class KafkaOutlet:
             OversizedRecord: one is larger than the topic takes; nothing was sent.
         """
         encode, key_of = self._codecs[topic.name].encode, topic.key_of
-        wires = [(key_of(record), encode(record), headers[i] if headers else ()) for i, record in enumerate(records)]
+        extra = _joined(headers, self._origins(causes))
+        wires = [(key_of(record), encode(record), extra[i] if extra else ()) for i, record in enumerate(records)]
         most = self._limit(topic)
-        for key, value, extra in wires:
-            if (size := record_size(key, value, extra)) > most:
+        for wire in wires:
+            if (size := record_size(*wire)) > most:
                 raise OversizedRecord(topic.name, size, most)
-        if self._held:
+        if self._must_hold(causes is not None):
             self._hold(topic, wires, timestamps)
             return
-        for (key, value, extra), timestamp in zip(wires, timestamps, strict=True):
-            await self._send(topic, key, value, timestamp, extra)
+        for (key, value, own), timestamp in zip(wires, timestamps, strict=True):
+            await self._send(topic, key, value, timestamp, own)
 
     async def send_columns(
-        self, topic: Topic, columns: Columns, timestamps: Longs, partitions: Longs | None = None
+        self,
+        topic: Topic,
+        columns: Columns,
+        timestamps: Longs,
+        partitions: Longs | None = None,
+        causes: Causes | None = None,
     ) -> None:
         """Writes rows as record batches.
 
@@ -143,10 +166,11 @@ class KafkaOutlet:
             BrokerError: Kafka refused an earlier batch for good.
         """
         if self._batches is None:
-            await self.send(topic, records_of(columns, topic.record), timestamps.tolist())
+            await self.send(topic, records_of(columns, topic.record), timestamps.tolist(), causes=causes)
             return
-        bodies = self._writer(topic).write(columns, np.minimum(timestamps, _latest()), partitions)
-        if self._held and self.kept is not None:
+        writer, origins = self._writer(topic), self._origins(causes)
+        bodies = writer.write(columns, np.minimum(timestamps, _latest()), partitions, origins)
+        if self.kept is not None and self._must_hold(causes is not None):
             for i, (partition, body) in enumerate(bodies, 1):
                 self.kept.hold(Result(topic.name, partition, body))
                 if i % _PAUSE == 0:
@@ -158,6 +182,20 @@ class KafkaOutlet:
             await self._batches.send(topic.name, partition, body, self._tied(topic, body.records))
             if i % _PAUSE == 0:
                 await asyncio.sleep(0)
+
+    async def beat(self, topic: Topic, partition: int, time: int) -> None:
+        """Tells every partition of a topic that is rekeyed how far a partition of its source is."""
+        headers = beat_headers(f"{self._app.name}/{self._stage}", partition, time)
+        (body,) = packed([_latest() - _AHEAD], [None], [None], headers=[headers])
+        held = self.kept is not None and (self._exactly_once or self.kept.holds)
+        for at in range(topic.partitions):
+            if held and self.kept is not None:
+                self.kept.hold(Result(topic.name, at, body))
+            elif self._batches is not None:
+                await self._lane(topic).turn(by_batches=True)
+                await self._batches.send(topic.name, at, body, self._tied(topic, 0))
+            else:
+                await self._send(topic, None, None, body.first_timestamp, headers, at)
 
     async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
         """Sends a dead letter, tied to its block like any result: it is not lost either."""
@@ -174,17 +212,39 @@ class KafkaOutlet:
         where = f"{letter.topic}[{letter.partition}] {letter.offset}"
         _log.warning("put aside (%s, %s): %s, at %s", letter.stage, letter.reason, letter.error[:200], where)
         value = self._codecs[sink.name].encode(letter)
-        if self._held:
+        if self._must_hold(True):
             self._hold(sink, [(None, value, ())], [letter.time])
         else:
             await self._send(sink, None, value, letter.time, ())
 
-    @property
-    def _held(self) -> bool:
+    def _must_hold(self, known: bool) -> bool:
         """Whether results wait for the flush of the task in work. What the clock brings does, whatever is guaranteed: a
-        replay of the input would not bring it. And what comes behind it.
+        replay of the input would not bring it. And what comes behind it. And that of which is not ``known`` what would
+        be the same when it comes again.
         """
-        return self.kept is not None and (self._exactly_once or self.block is None or self.kept.holds)
+        kept = self.kept
+        return kept is not None and (self._exactly_once or self.block is None or kept.holds or not known)
+
+    def _origins(self, causes: Causes | None) -> OriginHeaders | None:
+        """What results get for ids. Those that are held may need one, too: where they were sent ahead the last time,
+        they come again with their state. Only under ``exactly_once`` that cannot be. What is rekeyed has one always.
+        """
+        block = self.block
+        if causes is None or block is None:
+            return None
+        if self._exactly_once and self.kept is not None and causes.times is None:
+            return None
+        return OriginHeaders(self._giver(block), block.partition, causes)
+
+    def _giver(self, block: Block) -> str:
+        """What tells results of this stage over this source from all others: offsets of another app's stage, or of a
+        topic that was made anew, are others.
+        """
+        at = (block.topic, block.partition)
+        if block.fetched.restarted:
+            self._anew[at] = f"{time.time_ns():x}"
+        known = self._anew.get(at) or self._topic_ids.get(block.topic, "")[:_ID]
+        return f"{self._app.name}/{self._stage}@{known}" if known else f"{self._app.name}/{self._stage}"
 
     def _hold(self, topic: Topic, wires: Sequence[Wire], timestamps: Sequence[int]) -> None:
         assert self.kept is not None
@@ -200,13 +260,23 @@ class KafkaOutlet:
             for body in packed(stamps, keys, values, self._body_limit(topic), headers):
                 self.kept.hold(Result(topic.name, partition, body))
 
-    async def _send(self, topic: Topic, key: bytes | None, value: bytes, timestamp: int, headers: Headers) -> None:
+    async def _send(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: Headers,
+        partition: int | None = None,
+    ) -> None:
         await self._lane(topic).turn(by_batches=False)
-        done = self._tied(topic, 1)
-        timestamp = min(timestamp, _latest())
+        done = self._tied(topic, 0 if value is None else 1)
+        stamp, to = min(timestamp, _latest()), partition
         while True:
             try:
-                self._producer.send(topic.name, value, key=key, timestamp=timestamp, headers=headers, done=done)
+                self._producer.send(
+                    topic.name, value, key=key, timestamp=stamp, headers=headers, partition=to, done=done
+                )
                 return
             except QueueFull:
                 await self._producer.room()

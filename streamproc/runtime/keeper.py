@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from streamproc.errors import ProducerFenced, StateError
 from streamproc.log.batch_builder import Body
@@ -24,7 +25,8 @@ from streamproc.state.restore import Restored
 from streamproc.state.rows import bodies
 
 _MOST_HELD = 16 << 20  # bytes of results that wait for a flush; with more, no batch is begun
-_SOURCE = "source"  # the mark with the source's id
+_SOURCES = "sources"  # the mark with the sources' ids
+_REPEATS = "repeats"  # the mark with what was seen of others' results
 _NEWS = 20.0  # seconds until the group must have told a worker that it has lost a partition
 _log = logging.getLogger("streamproc.state")
 
@@ -78,14 +80,28 @@ class KeptTask:
         changelog: the topic of its rows.
         state: empty as yet.
         limit: bytes that a record batch of the changelog may have.
-        source: Kafka's id of the topic whose offsets it counts by; None where that is not known.
+        sources: the topics whose offsets it counts by, and Kafka's ids of them, as far as they are known.
+        holds_all: whether all results go with the flush, as where the order of the input is not that of one log.
     """
 
-    def __init__(self, stage: str, changelog: str, state: State, limit: int, source: str | None = None) -> None:
-        self.stage, self.changelog, self.state, self.limit, self.source = stage, changelog, state, limit, source
+    def __init__(
+        self,
+        stage: str,
+        changelog: str,
+        state: State,
+        limit: int,
+        sources: Mapping[str, str | None] = MappingProxyType({}),
+        *,
+        holds_all: bool = False,
+    ) -> None:
+        self.stage, self.changelog, self.state, self.limit = stage, changelog, state, limit
+        self.sources, self._holds_all = dict(sources), holds_all
         #: Held while a batch is in work. While nobody holds it, state, position and results belong together.
         self.lock = asyncio.Lock()
-        self.position: int | None = None  # the first offset that the state has not seen
+        #: By topic, from where it must be read again after a crash: the first offset that the state has not seen.
+        self.positions: dict[str, int] = {}
+        #: By topic, which results of other stages had been seen there.
+        self.repeats: dict[str, Any] = {}
         self.ahead = Ahead()
         self.held_bytes = 0  # of results
         self._results: list[Result] = []
@@ -101,14 +117,22 @@ class KeptTask:
         """Whether results have to be held: others are, which these must not overtake, or the clock has moved the state,
         which a replay would not do.
         """
-        return bool(self._results) or self._clocked or self._flushing
+        return self._holds_all or bool(self._results) or self._clocked or self._flushing
 
     def saw(self, block: Block, position: int) -> None:
-        """The state has all of a block. With the lock held. The block is finished when that is kept."""
+        """The state has seen a block. With the lock held. The block is finished when it need not be read again."""
         block.hold()
         self._blocks.append(block)
-        self.position = position
+        self.positions[block.topic] = position
         self._touch()
+
+    def note_waiting(self) -> None:
+        """Marks the blocks that must be read again, because rows of theirs wait for other sources: so it may stay for
+        long.
+        """
+        for block in self._blocks:
+            if block.entry is not None:
+                block.entry.waits = block.fetched.next_offset > self.positions[block.topic]
 
     def clock(self) -> None:
         """The clock has moved the state. With the lock held. Nobody needs to know of it before the next event."""
@@ -127,12 +151,18 @@ class KeptTask:
 
     def take(self) -> Taken:
         """What has changed since the last time. With the lock held."""
-        marks = {} if self.source is None else {_SOURCE: self.source}
-        head = Head(FORMAT, self.state.version(), self.position or 0, self.state.header(), marks)
-        taken = Taken(self, self.state.changes(), head, self._results, self._blocks, self.ahead)
+        marks = {
+            name: dict(value)
+            for name, value in ((_SOURCES, self.sources), (_REPEATS, self.repeats))
+            if any(value.values())
+        }
+        head = Head(FORMAT, self.state.version(), dict(self.positions), self.state.header(), marks)
+        done = [block for block in self._blocks if block.fetched.next_offset <= self.positions[block.topic]]
+        taken = Taken(self, self.state.changes(), head, self._results, done, self.ahead)
         self._flushing = bool(self._results) or self._clocked
         self._clocked = False
-        self._results, self._blocks, self.ahead = [], [], Ahead()
+        self._blocks = [block for block in self._blocks if block.fetched.next_offset > self.positions[block.topic]]
+        self._results, self.ahead = [], Ahead()
         self.held_bytes, self.changed = 0, False
         return taken
 
@@ -155,12 +185,16 @@ class KeptTask:
                 f"{version}; found {head.version}. To begin without it, delete that topic, or give the app another name"
             )
         self.state.restore(head.header, found.keys, found.values)
-        known = head.marks.get(_SOURCE, self.source)
-        if self.source is None or known == self.source:
-            self.position = head.position
-        else:
-            said = "%s: its source was deleted and made anew; its state stays, and all of the new topic's events count"
-            _log.warning(said, self.stage)
+        ids, seen = head.marks.get(_SOURCES, {}), head.marks.get(_REPEATS, {})
+        for topic, position in head.positions.items():
+            now = self.sources.get(topic)
+            if now is None or ids.get(topic, now) == now:
+                self.positions[topic] = position
+                if topic in seen:
+                    self.repeats[topic] = seen[topic]
+            else:
+                said = "%s: %s was deleted and made anew; its state stays, and all of the new topic's events count"
+                _log.warning(said, self.stage, topic)
 
     def _touch(self) -> None:
         if not (self.changed or self._spoiled):
@@ -181,15 +215,15 @@ class Batches(Protocol):
 class Changelogs(Protocol):
     """What a keeper needs of a reader of changelogs."""
 
-    async def read(self, topic: str, partition: int) -> Restored: ...
+    async def read(self, topic: str, partition: int, version: str) -> Restored: ...
 
 
 class Keeper:
     """Keeps the tasks of one partition.
 
     Args:
-        topic: the source's name.
-        tasks: of the stages that read it.
+        group: of the source topics: the name of one, where no stage reads it together with others.
+        tasks: of the stages that read them.
         producer: transactional, not started; the keeper's own.
         changelogs: where state is read back.
         every: seconds between two flushes, at least.
@@ -198,7 +232,7 @@ class Keeper:
 
     def __init__(
         self,
-        topic: str,
+        group: str,
         partition: int,
         tasks: Sequence[KeptTask],
         producer: Batches,
@@ -208,7 +242,7 @@ class Keeper:
         *,
         every: float,
     ) -> None:
-        self.topic, self.partition, self.tasks = topic, partition, tasks
+        self.group, self.partition, self.tasks = group, partition, tasks
         self._producer, self._changelogs, self._metrics, self._failed = producer, changelogs, metrics, failed
         self._every = every
         self._began = 0.0  # when the last flush was
@@ -219,8 +253,8 @@ class Keeper:
         self._closing = False
         for task in tasks:
             task.on_change = self._changed.set
-        self._opened: asyncio.Task[None] = asyncio.create_task(self._open(), name=f"restore {topic}[{partition}]")
-        self._runner: asyncio.Task[None] = asyncio.create_task(self._run(), name=f"keeper {topic}[{partition}]")
+        self._opened: asyncio.Task[None] = asyncio.create_task(self._open(), name=f"restore {group}[{partition}]")
+        self._runner: asyncio.Task[None] = asyncio.create_task(self._run(), name=f"keeper {group}[{partition}]")
 
     @property
     def opened(self) -> bool:
@@ -255,14 +289,15 @@ class Keeper:
     async def _open(self) -> None:
         began = time.monotonic()
         await self._producer.start()  # from here on nobody before us can write
-        reading = [self._changelogs.read(task.changelog, self.partition) for task in self.tasks]
+        reading = [self._changelogs.read(task.changelog, self.partition, task.state.version()) for task in self.tasks]
         for task, found in zip(self.tasks, await asyncio.gather(*reading), strict=True):
             task.restore(found)
             if found.head is not None:
                 took, rows = time.monotonic() - began, len(found.keys)
-                said = "%s[%d]: state of %s is there, %d rows, up to offset %d, after %.2f s"
-                _log.info(said, self.topic, self.partition, task.stage, rows, found.head.position, took)
-        self._metrics.recovery.labels(self.topic).observe(time.monotonic() - began)
+                said = "%s[%d]: state of %s is there, %d rows, up to offset %s, after %.2f s"
+                upto = ", ".join(f"{at} of {topic}" for topic, at in sorted(found.head.positions.items()))
+                _log.info(said, self.group, self.partition, task.stage, rows, upto, took)
+        self._metrics.recovery.labels(self.group).observe(time.monotonic() - began)
 
     async def _run(self) -> None:
         try:
@@ -278,7 +313,7 @@ class Keeper:
                     return
         except ProducerFenced as error:
             # Another worker has the partition. If the group does not say so soon, nobody has it.
-            _log.warning("%s[%d]: %s", self.topic, self.partition, error)
+            _log.warning("%s[%d]: %s", self.group, self.partition, error)
             if not await self._is_closed_within(_NEWS):
                 self._failed(error)
         except Exception as error:
@@ -330,7 +365,7 @@ class Keeper:
                 block.release()
         if self._held() <= _MOST_HELD:
             self._room.set()
-        self._metrics.flush.labels(self.topic).observe(time.perf_counter() - began)
+        self._metrics.flush.labels(self.group).observe(time.perf_counter() - began)
 
     def _held(self) -> int:
         return sum(task.held_bytes for task in self.tasks)

@@ -52,6 +52,7 @@ class WorkerMetrics:
         self.processing = self._histogram(
             "processing_seconds", "Time an agent or aggregation took for one block.", "agent"
         )
+        self.stalls = self._counter("stalls", "Times that a partition had work and nothing was done for long.", "topic")
         self.recovery = self._histogram("recovery_seconds", "Time until a partition's state was there again.", "topic")
         self.flush = self._histogram("flush_seconds", "Time to keep what changed of a partition's state.", "topic")
         self.latency = self._histogram(

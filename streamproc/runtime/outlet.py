@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from streamproc.columns import Columns, Longs
+from streamproc.columns import Causes, Columns, Longs
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.topic import Topic
 from streamproc.errors import RecordError
@@ -28,15 +28,22 @@ class Outlet(Protocol):
         records: Sequence[Record],
         timestamps: Sequence[int],
         headers: Sequence[Headers] | None = None,
+        causes: Causes | None = None,
     ) -> None:
-        """Sends records to a topic. ``timestamps`` are those of the events that caused them.
+        """Sends records to a topic. ``timestamps`` are those of the events that caused them; ``causes`` says which
+        events these were, where that is the same in every run.
 
         Raises:
             RecordError: one does not fit its schema; none was sent.
         """
 
     async def send_columns(
-        self, topic: Topic, columns: Columns, timestamps: Longs, partitions: Longs | None = None
+        self,
+        topic: Topic,
+        columns: Columns,
+        timestamps: Longs,
+        partitions: Longs | None = None,
+        causes: Causes | None = None,
     ) -> None:
         """Sends rows to a topic, given as the fields of its record. ``partitions`` are those of their keys, where the
         caller knows them.
@@ -44,6 +51,9 @@ class Outlet(Protocol):
         Raises:
             RecordError: one does not fit its schema; none was sent.
         """
+
+    async def beat(self, topic: Topic, partition: int, time: int) -> None:
+        """Tells every partition of a topic that is rekeyed how far a partition of its source is: its stream time."""
 
     async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
         """Sends a dead letter; with ``record``, its key and value are that record's, encoded as in ``letter.topic``."""

@@ -108,6 +108,10 @@ class ChangelogReader:
             if tp in self._assigned:
                 self._consumer.pause(tp)
 
+    async def end(self, topic: str, partition: int) -> int:
+        """The offset before which all is committed or aborted. Raises BrokerUnavailable."""
+        return (await self._bounds(TopicPartition(topic, partition)))[1]
+
     async def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
         """Where the log begins, and its last stable offset: all before that is committed or aborted."""
         try:
@@ -116,7 +120,7 @@ class ChangelogReader:
                 begins = await self._consumer.beginning_offsets([tp])
                 ends = await self._consumer.end_offsets([tp])
         except (KafkaError, TimeoutError) as error:
-            raise self._unavailable(tp, self._reading[tp]) from error
+            raise self._unavailable(tp, self._reading.get(tp, 0)) from error
         return int(begins[tp]), int(ends[tp])
 
     def _begin(self, tp: TopicPartition, offset: int) -> None:

@@ -1,56 +1,79 @@
-"""Runs one agent or aggregation over the blocks of all its partitions."""
+"""Runs one stage (an agent, an aggregation, a part of a flow) over the blocks of all its partitions."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from streamproc.batch import Batch
-from streamproc.define.agent import Agent
-from streamproc.define.aggregation import Aggregation
+from streamproc.define.app import Stage
 from streamproc.runtime.agent_task import AgentStopped, AgentTask
+from streamproc.runtime.clock import Clock
+from streamproc.runtime.flow_task import FlowTask, Sequenced
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.keeper import Keeper, KeptTask
 from streamproc.runtime.metrics import StageMetrics, WorkerMetrics
-from streamproc.runtime.tasks import AggregationTask, Clock, Task, task_for
+from streamproc.runtime.repeats import Repeats
+from streamproc.runtime.shared_tables import SharedTable, everywhere, own_sources
+from streamproc.runtime.tasks import AggregationTask, AnyTask, task_for
 from streamproc.runtime.topic_reader import TopicReader
 from streamproc.runtime.transport.block import Block
 from streamproc.state import topics as changelogs
 
+_MOST_WAITING = 250_000  # rows of a source that wait for other sources; with more, no more of it is fetched
 _log = logging.getLogger("streamproc.worker")
+
+Source = tuple[str, int]  # a topic's name and a partition
+
+
+def _hold_nobody(topic: str, partition: int, held: bool) -> None:
+    """Where nobody fetches."""
 
 
 class Runner:
-    """One agent or aggregation, and its task per partition.
+    """One stage, and its task per partition.
 
     Args:
         definition: what it runs.
-        reader: of its source topic, shared with others that read it.
-        keeper: of a partition of the source, where there is one.
+        readers: of its source topics, by name, shared with others that read them.
+        keeper: of a partition of the sources, where there is one.
+        shared: the table that is everywhere, of stages that have one.
+        hold: called with a source whose fetching is to be held back, or is to go on.
     """
 
     def __init__(
         self,
-        definition: Agent | Aggregation,
-        reader: TopicReader,
+        definition: Stage,
+        readers: Mapping[str, TopicReader],
         outlet: KafkaOutlet,
         metrics: WorkerMetrics,
         clock: Clock,
         keeper: Callable[[int], Keeper | None] = lambda partition: None,
+        hold: Callable[[str, int, bool], None] = _hold_nobody,
+        shared: SharedTable | None = None,
     ) -> None:
         self.definition = definition
-        self._keeper = keeper
+        self.sources = tuple(topic.name for topic in own_sources(definition))
+        table = everywhere(definition)
+        self._clocks = self.sources if table is None else (*self.sources, table.topic.name)
+        self._shared = shared
+        self._keeper, self._hold = keeper, hold
         self._one = asyncio.Lock()  # one batch at a time, or the clock
         self._kept: dict[int, KeptTask] = {}
-        self._reader, self._outlet, self._clock = reader, outlet, clock
+        self._readers, self._outlet, self._clock = readers, outlet, clock
         self._all_metrics, self._metrics = metrics, StageMetrics(metrics, definition.name)
-        self._tasks: dict[int, Task] = {}
-        self._idle_clocks: dict[int, int] = {}  # by partition, in milliseconds
-        self._next: dict[int, int] = {}  # by partition: the first offset that its state has not seen
+        self._tasks: dict[int, AnyTask] = {}
+        self._idle_clocks: dict[Source, int] = {}  # in milliseconds
+        self._next: dict[Source, int] = {}  # the first offset that its state has not seen
+        self._repeats: dict[Source, Repeats] = {}
+        #: Of sources whose rows may have to be read again: what had been seen of others' results before those offsets.
+        self._seen_before: dict[Source, deque[tuple[int, Any]]] = {}
+        self._held: set[Source] = set()
         self._late: dict[int, int] = {}  # by partition: how many late events the metric knows of
         self._retries: dict[int, int] = {}  # the same, of retries
 
@@ -59,15 +82,16 @@ class Runner:
         began = time.perf_counter()
         keeper = self._keeper(block.partition)
         kept = self._kept.get(block.partition)
-        first = block.fetched.first_offset
-        if keeper is not None and kept is not None and not await self._is_ready(keeper, kept, block.partition, first):
+        if keeper is not None and kept is not None and not await self._is_ready(keeper, kept, block):
             return
         async with self._one, kept.lock if kept is not None else nullcontext():
             if self._kept.get(block.partition) is not kept:
                 return  # the partition went to another worker meanwhile, and the block with it
             self._outlet.block, self._outlet.kept = block, kept
             try:
-                if not await self._run(block, kept):
+                with block.at_work():
+                    went = await self._run(block, kept)
+                if not went:
                     if kept is not None:
                         kept.spoil()
                     return
@@ -77,52 +101,129 @@ class Runner:
                 raise
             finally:
                 self._outlet.block = self._outlet.kept = None
+            at = (block.topic, block.partition)
+            self._next[at] = max(block.fetched.next_offset, self._next.get(at, 0))
             if kept is not None:
-                kept.saw(block, max(block.fetched.next_offset, self._next.get(block.partition, 0)))
+                kept.saw(block, self._next[at])
+            self._note_waiting(block.partition, kept)
         took = time.perf_counter() - began
         self._metrics.processing.observe(took)
         block.leave(took)
 
-    async def _is_ready(self, keeper: Keeper, kept: KeptTask, partition: int, first: int) -> bool:
+    async def _is_ready(self, keeper: Keeper, kept: KeptTask, block: Block) -> bool:
         """Waits for a partition's state. False when it went to another worker meanwhile."""
+        partition = block.partition
         try:
             await keeper.ready()
         except asyncio.CancelledError:
             if self._keeper(partition) is keeper:
                 raise
             return False
-        if kept.position is not None and partition not in self._next:
-            self._next[partition] = kept.position
-            if first > kept.position:
-                said = "%s: offsets %d to %d of %s[%d] were never read: deleted, or the group was moved past them"
-                source = self.definition.source.name
-                _log.error(said, self.definition.name, kept.position, first - 1, source, partition)
+        at = (block.topic, partition)
+        if at not in self._next:
+            self._take_over(kept, at, block.fetched.first_offset)
         return True
+
+    def _take_over(self, kept: KeptTask, at: Source, first: int) -> None:
+        """Goes on where the state that was kept ends."""
+        topic, partition = at
+        position = kept.positions.get(topic)
+        if position is None:
+            if isinstance(task := self._tasks.get(partition), Sequenced):
+                task.front.restart(topic)
+            return
+        self._next[at] = position
+        if topic in kept.repeats:
+            self._repeats[at] = Repeats.restored(kept.repeats[topic])
+        if first > position:
+            said = "%s: offsets %d to %d of %s[%d] were never read: deleted, or the group was moved past them"
+            _log.error(said, self.definition.name, position, first - 1, topic, partition)
 
     async def _run(self, block: Block, kept: KeptTask | None) -> bool:
         """False when the partition went to another worker meanwhile."""
+        at = (block.topic, block.partition)
+        task = self._task(block.partition)
         if block.fetched.restarted:  # the topic was made anew, and counts from the start again
-            self._next.pop(block.partition, None)
+            for known in (self._next, self._repeats, self._seen_before):
+                known.pop(at, None)
             if kept is not None:
-                kept.source = None
-        for batch in await self._reader.read(block, self._outlet, self.definition.source.app.name):
-            fresh = self._unseen(batch)
+                kept.sources[block.topic] = None
+                kept.repeats.pop(block.topic, None)
+            if isinstance(task, Sequenced):
+                task.front.restart(block.topic)
+        reader = self._readers[block.topic]
+        for batch in await reader.read(block, self._outlet, self.definition.source.app.name):
+            fresh = self._fresh(batch)
             if not len(fresh):
                 continue
-            task = self._task(block.partition)
             try:
                 await task.take(fresh)
             except (AgentStopped, asyncio.CancelledError):
                 if self._tasks.get(block.partition) is task:
                     raise
                 return False
-            self._next[block.partition] = int(fresh.offsets[-1]) + 1
+            self._next[at] = int(fresh.offsets[-1]) + 1
             self._metrics.events.inc(len(fresh))
             self._metrics.latency.observe(max(0.0, (self._clock() - int(fresh.timestamps[-1])) / 1000))
+        if isinstance(task, Sequenced):
+            first = self._next.get(at, 0)
+            for offset, partition, reached in reader.beats(block):
+                if offset >= first:
+                    await task.hear(block.topic, offset, partition, reached)
         return True
 
-    def keep_state(self, partition: int, limit: int, source: str | None) -> KeptTask | None:
-        """A partition's task, made now, for its keeper; None where it has no state to keep. ``limit`` and ``source``
+    def _fresh(self, batch: Batch) -> Batch:
+        """The rows that the state has not seen: after a rebalance some come again, and after a crash results that their
+        stages had sent already.
+        """
+        at = (batch.topic, batch.partition)
+        first = self._next.get(at, 0)
+        if first > int(batch.offsets[0]):
+            batch = batch.slice(int(batch.offsets.searchsorted(first)), len(batch))
+        if batch.origins is None or not len(batch):
+            return batch
+        repeats = self._repeats.setdefault(at, Repeats())
+        if self.definition.sequenced:
+            self._seen_before.setdefault(at, deque()).append((int(batch.offsets[0]), repeats.marks()))
+        return repeats.fresh(batch)
+
+    def _note_waiting(self, partition: int, kept: KeptTask | None) -> None:
+        """Notes from where the sources must be read again, and holds those back of which too much waits. With the lock
+        held.
+        """
+        task = self._tasks.get(partition)
+        for topic in self.sources:
+            at = (topic, partition)
+            if isinstance(task, Sequenced) and task.front.sequencer is not None:
+                self._hold_back(at, task.front.waiting_of(topic))
+                since = task.front.waiting_from(topic)
+            else:
+                since = None
+            if kept is None or at not in self._next:
+                continue
+            kept.positions[topic] = self._next[at] if since is None else since
+            if at in self._repeats:
+                kept.repeats[topic] = self._marks(at, since)
+        if kept is not None:
+            kept.note_waiting()
+
+    def _marks(self, at: Source, since: int | None) -> Any:
+        """What had been seen of others' results, before the offset from which rows wait."""
+        kept = self._seen_before.get(at, deque())
+        while kept and (since is None or kept[0][0] < since):
+            kept.popleft()
+        return self._repeats[at].marks() if since is None or not kept else kept[0][1]
+
+    def _hold_back(self, at: Source, waiting: int) -> None:
+        if waiting > _MOST_WAITING and at not in self._held:
+            self._held.add(at)
+            self._hold(*at, True)
+        elif waiting < _MOST_WAITING // 2 and at in self._held:
+            self._held.remove(at)
+            self._hold(*at, False)
+
+    def keep_state(self, partition: int, limit: int, sources: Mapping[str, str | None]) -> KeptTask | None:
+        """A partition's task, made now, for its keeper; None where it has no state to keep. ``limit`` and ``sources``
         are those of :class:`KeptTask`.
         """
         state = self._task(partition).state
@@ -130,39 +231,85 @@ class Runner:
             return None
         name = self.definition.name
         topic = changelogs.name(self.definition.source.app.name, name)
-        kept = self._kept[partition] = KeptTask(name, topic, state, limit, source)
+        kept = KeptTask(name, topic, state, limit, sources, holds_all=self.definition.sequenced)
+        self._kept[partition] = kept
         return kept
 
-    def idle_for(self, partition: int, ms: int) -> None:
-        """A partition had nothing to give for so long. Windows see only this time pass, not that in which the worker
-        was held up or did not hear from Kafka.
+    def idle_for(self, topic: str, partition: int, ms: int) -> None:
+        """A source had nothing to give for so long. Windows see only this time pass, not that in which the worker was
+        held up or did not hear from Kafka.
         """
-        if partition in self._idle_clocks:
-            self._idle_clocks[partition] += ms
+        if (topic, partition) in self._idle_clocks:
+            self._idle_clocks[topic, partition] += ms
+
+    def table_idle_for(self, ms: int) -> None:
+        """The table that is everywhere had nothing to give for so long."""
+        for partition in self._tasks:
+            self._idle_clocks[self._clocks[-1], partition] += ms
+
+    async def table_moved(self, partition: int) -> None:
+        """A partition of the table that is everywhere has come further."""
+        assert self._shared is not None
+        for number, task in list(self._tasks.items()):
+            async with self._in_work(number):
+                if isinstance(task, FlowTask) and self._tasks.get(number) is task:
+                    keeper = self._keeper(number)
+                    await task.table_moved(partition, release=keeper is None or keeper.opened)
+                    self._note_waiting(number, self._kept.get(number))
+        tasks = [task for task in self._tasks.values() if isinstance(task, FlowTask)]
+        self._shared.prune(task.front.sequencer.frontier for task in tasks if task.front.sequencer is not None)
+
+    @asynccontextmanager
+    async def _in_work(self, partition: int) -> AsyncIterator[KeptTask | None]:
+        """While nothing else is; results belong to no block."""
+        kept = self._kept.get(partition)
+        async with self._one, kept.lock if kept is not None else nullcontext():
+            self._outlet.kept = kept
+            try:
+                yield kept
+            finally:
+                self._outlet.kept = None
+
+    def is_held(self, topic: str, partition: int) -> bool:
+        """Whether so much of a source waits for others that no more is fetched."""
+        return (topic, partition) in self._held
+
+    def is_at(self, topic: str, partition: int) -> bool:
+        """Whether a block of a source is in work."""
+        block = self._outlet.block
+        return block is not None and (block.topic, block.partition) == (topic, partition)
+
+    def progress(self, topic: str, partition: int) -> Hashable:
+        """How far it is with a source: something else whenever it has come further."""
+        task = self._tasks.get(partition)
+        waits = isinstance(task, AgentTask) and task.waits_to_retry
+        at = task.progress if isinstance(task, AgentTask) else None
+        return self._next.get((topic, partition)), at, time.monotonic() if waits else None
 
     async def advance(self) -> None:
         """Lets the time of idle partitions close their windows."""
         if self._one.locked():
             return
         for partition, task in list(self._tasks.items()):
-            keeper, kept = self._keeper(partition), self._kept.get(partition)
+            keeper = self._keeper(partition)
             if keeper is not None and not keeper.opened:
                 continue
-            async with self._one, kept.lock if kept is not None else nullcontext():
-                self._outlet.kept = kept
-                try:
-                    if await task.advance() and kept is not None:
-                        kept.clock()
-                finally:
-                    self._outlet.kept = None
+            async with self._in_work(partition) as kept:
+                if await task.advance() and kept is not None:
+                    kept.clock()
+                if self.definition.sequenced:
+                    self._note_waiting(partition, kept)
 
     async def keep(self, partitions: Iterable[int]) -> None:
         """Drops the state of all partitions but these: another worker has them now."""
+        self._held.clear()  # with new partitions all are fetched again
         for partition in set(self._tasks) - set(partitions):
             self._kept.pop(partition, None)
             await self._tasks.pop(partition).stop()
-            self._next.pop(partition, None)
-            self._idle_clocks.pop(partition, None)
+            for topic in self._clocks:
+                at = (topic, partition)
+                for known in (self._next, self._idle_clocks, self._repeats, self._seen_before):
+                    known.pop(at, None)
             self._late.pop(partition, None)
             self._retries.pop(partition, None)
             self._clear_gauges(partition)
@@ -182,25 +329,26 @@ class Runner:
                 metrics.watermark.labels(*at).set((task.window.stream_time or 0) / 1000)
                 metrics.open_panes.labels(*at).set(task.window.open_panes)
                 metrics.keys.labels(*at).set(task.window.keys)
+            elif isinstance(task, FlowTask):
+                self._metrics.late.inc(task.late_events - self._late.get(partition, 0))
+                self._late[partition] = task.late_events
             elif isinstance(task, AgentTask):
                 self._metrics.retries.inc(task.retries - self._retries.get(partition, 0))
                 self._retries[partition] = task.retries
 
-    def _task(self, partition: int) -> Task:
+    def _task(self, partition: int) -> AnyTask:
         if partition not in self._tasks:
-            self._idle_clocks[partition] = self._clock()
-            # A task may ask once more after its partition has gone.
-            self._tasks[partition] = task_for(
-                self.definition, self._outlet, lambda: self._idle_clocks.get(partition, 0)
-            )
-        return self._tasks[partition]
+            for topic in self._clocks:
+                self._idle_clocks[topic, partition] = self._clock()
 
-    def _unseen(self, batch: Batch) -> Batch:
-        """The rows that the state has not seen: after a rebalance some come again."""
-        first = self._next.get(batch.partition, 0)
-        if first <= int(batch.offsets[0]):
-            return batch
-        return batch.slice(int(batch.offsets.searchsorted(first)), len(batch))
+            def clock_of(topic: str) -> int:  # a task may ask once more after its partition has gone
+                return self._idle_clocks.get((topic, partition), 0)
+
+            def clock() -> int:
+                return min(map(clock_of, self.sources))
+
+            self._tasks[partition] = task_for(self.definition, self._outlet, clock, clock_of, self._shared)
+        return self._tasks[partition]
 
     def _clear_gauges(self, partition: int) -> None:
         for gauge in (self._all_metrics.watermark, self._all_metrics.open_panes, self._all_metrics.keys):

@@ -1,28 +1,78 @@
-"""Decodes the blocks of one topic, for all stages that read it."""
+"""Decodes the blocks of one topic, for all stages that read it, and puts aside what none of them shall see."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from streamproc.avro.blocks import BlockDecoder, Decoded
 from streamproc.avro.codec import Codec
 from streamproc.batch import Batch
 from streamproc.columns import Longs
+from streamproc.define.deadletter import DeadLetter
+from streamproc.define.duration import written
+from streamproc.errors import RecordError
+from streamproc.process.measures import values_of
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.metrics import SourceMetrics, WorkerMetrics
+from streamproc.runtime.originals import record_at
 from streamproc.runtime.outlet import letter_for
 from streamproc.runtime.transport.block import Block, Fetched
 
+Beat = tuple[int, Longs, Longs]  # offset; of one record: partitions of the stage before, and their stream times
 _LETTERS = 50  # dead letters that are sent before others may run
 
 
-class TopicReader:
-    """Decodes a topic's blocks, once for all that read it. Records that cannot be decoded become dead letters, once."""
+class TimeAhead(RecordError):
+    """An event time so far behind the moment at which the event was taken in that it must be wrong."""
 
-    def __init__(self, topic: str, codec: Codec, columns: frozenset[str] | None, metrics: WorkerMetrics) -> None:
+    reason = "time_ahead"
+
+
+class _Ahead(NamedTuple):
+    """An event that is too far ahead."""
+
+    offset: int
+    time: int
+    stamp: int
+
+
+def is_ahead(times: Longs, stamps: Longs, most: int) -> NDArray[np.bool_]:
+    """Which events have a time more than ``most`` ms after they were taken in (``stamps``, where those are known)."""
+    found: NDArray[np.bool_] = (stamps > 0) & (times > stamps) & (times - stamps > most)
+    return found
+
+
+class TopicReader:
+    """Decodes a topic's blocks, once for all that read it. Records that cannot be decoded become dead letters, once.
+
+    Args:
+        columns: the fields that anybody reads; None for all.
+        time: the field with the event time, where events are refused that are too far ahead.
+        ahead: ms; how much later than the record's timestamp it may be. None: no event is refused.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        codec: Codec,
+        columns: frozenset[str] | None,
+        metrics: WorkerMetrics,
+        *,
+        time: str | None = None,
+        ahead: int | None = None,
+    ) -> None:
         self.topic = topic
+        self._time, self._most = (None, 0) if ahead is None else (time, ahead)
+        if columns is not None and self._time is not None:
+            columns |= {self._time}
         self._decoder = BlockDecoder(topic, codec, columns)
         self._whole = self._decoder if columns is None else BlockDecoder(topic, codec)
         self._metrics = SourceMetrics(metrics, topic)
@@ -35,12 +85,27 @@ class TopicReader:
             decoded = block.shared.get(self)
         if decoded is None:
             decoded = block.shared[self] = await self._decode(block)
+            refused = self._refused(decoded)  # at once: nobody shall see these events
             await self._send_letters(decoded, block, outlet, app)
+            for number, event in enumerate(refused):
+                if number % _LETTERS == 0:
+                    await asyncio.sleep(0)
+                await outlet.dead_letter(self._letter(event, block, app))
         assert isinstance(decoded, Decoded)
         fetched = block.fetched
         if not fetched.is_piece:
             return decoded.batches
         return [part for batch in decoded.batches if len(part := _between(batch, fetched))]
+
+    def beats(self, block: Block) -> list[Beat]:
+        """What the block tells of stream times alone, where its topic is rekeyed. After :meth:`read`."""
+        decoded, fetched = block.shared.get(self), block.fetched
+        assert isinstance(decoded, Decoded)
+        return [
+            (beat.offset, np.array([beat.partition]), np.array([beat.time]))
+            for beat in decoded.beats
+            if fetched.first_offset <= beat.offset < fetched.next_offset
+        ]
 
     async def _send_letters(self, decoded: Decoded, block: Block, outlet: KafkaOutlet, app: str) -> None:
         for number, bad in enumerate(decoded.bad):
@@ -59,6 +124,33 @@ class TopicReader:
             )
             await outlet.dead_letter(letter)
         decoded.bad.clear()
+
+    def _refused(self, decoded: Decoded) -> list[_Ahead]:
+        """Takes out the events whose times are too far ahead: one would close everybody's windows."""
+        found: list[_Ahead] = []
+        if self._time is None:
+            return found
+        for number, batch in enumerate(decoded.batches):
+            times, stamps = values_of(batch.column(self._time), np.int64).data, batch.timestamps
+            ahead = is_ahead(times, stamps, self._most)
+            if ahead.any():
+                columns = (column[ahead].tolist() for column in (batch.offsets, times, stamps))
+                found += (_Ahead(*event) for event in zip(*columns, strict=True))
+                decoded.batches[number] = batch.take(np.flatnonzero(~ahead))
+        if found:
+            decoded.batches[:] = [batch for batch in decoded.batches if len(batch)]
+        return found
+
+    def _letter(self, event: _Ahead, block: Block, app: str) -> DeadLetter:
+        beyond = _span(event.time - event.stamp)
+        error = TimeAhead(
+            f"{self._time} is {_moment(event.time)}, {beyond} after the record's own timestamp, "
+            f"{_moment(event.stamp)}; at most {written(self._most)} after it is taken"
+        )
+        at = {"topic": block.topic, "partition": block.partition, "offset": event.offset}
+        letter = letter_for(error, app=app, stage="decode", **at)  # type: ignore[arg-type]
+        raw = record_at(block, event.offset)
+        return letter if raw is None else msgspec.structs.replace(letter, key=raw.key, value=raw.value)
 
     async def _decode(self, block: Block) -> Decoded:
         began = time.perf_counter()
@@ -104,3 +196,17 @@ def _between(batch: Batch, fetched: Fetched) -> Batch:
     """The rows of a piece's offsets."""
     first, end = batch.offsets.searchsorted([fetched.first_offset, fetched.next_offset]).tolist()
     return batch.slice(first, end)
+
+
+def _moment(ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms since the epoch"
+
+
+def _span(ms: int) -> str:
+    try:
+        return str(timedelta(milliseconds=ms))
+    except OverflowError:
+        return f"{ms} ms"

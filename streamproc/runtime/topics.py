@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from streamproc.define.agent import Agent
-from streamproc.define.aggregation import Aggregation
-from streamproc.define.app import App
+from streamproc.define.app import App, Stage
+from streamproc.define.pipeline import Pipeline
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.ports import TopicSpec
 from streamproc.state import topics as changelogs
@@ -25,15 +25,17 @@ def changelog_specs(app: App, replication: int = 1) -> list[TopicSpec]:
     ]
 
 
-def has_state(app: App, stage: Agent | Aggregation) -> bool:
+def has_state(app: App, stage: Stage) -> bool:
     """Whether a stage's state, or at least its position, is kept. Which tables an agent uses is not known before it
     runs.
     """
     if app.flush is None:
         return False
-    if isinstance(stage, Aggregation) or app.guarantee == "exactly_once":
+    if app.guarantee == "exactly_once":
         return True
-    return any(not table.volatile for table in app.tables.values())
+    if isinstance(stage, Agent):
+        return any(not table.volatile for table in app.tables.values())
+    return not isinstance(stage, Pipeline) or stage.operator is not None or stage.sequenced
 
 
 async def check_changelogs(app: App, admin: KafkaAdmin) -> None:

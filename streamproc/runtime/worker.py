@@ -7,7 +7,9 @@ import gc
 import logging
 import os
 import time
+from collections.abc import Hashable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker is one core; partitions are how work is spread
@@ -20,11 +22,13 @@ from streamproc.avro.codec import Codec
 from streamproc.avro.ports import Registry
 from streamproc.define.app import App
 from streamproc.define.topic import Topic
-from streamproc.errors import StreamprocError
+from streamproc.errors import Stalled, StreamprocError
 from streamproc.log.batch_builder import BATCH_OVERHEAD
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.kafka_producer import KafkaProducer
 from streamproc.runtime import faust_app
+from streamproc.runtime.followed_tables import FollowedTable, followed_tables
+from streamproc.runtime.groups import groups
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.keeper import Keeper, KeptTask
 from streamproc.runtime.keepers import Keepers
@@ -33,9 +37,12 @@ from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.quiet import calm_libraries
 from streamproc.runtime.reader import ChangelogReader
 from streamproc.runtime.runner import Runner
+from streamproc.runtime.shared_tables import own_sources, shared_tables
+from streamproc.runtime.snapshots import Snapshots
+from streamproc.runtime.stalls import LoopWatch, Stalls
 from streamproc.runtime.tasks import needed_columns
 from streamproc.runtime.topic_reader import TopicReader
-from streamproc.runtime.topics import check_changelogs, has_state, topic_specs
+from streamproc.runtime.topics import changelog_specs, check_changelogs, has_state, topic_specs
 from streamproc.runtime.transport.producer import BatchProducer
 from streamproc.runtime.transport.sender import JOIN
 from streamproc.settings import KafkaSettings
@@ -46,6 +53,7 @@ _STOP_WITHIN = 8.0  # seconds for what is in work
 _STOP_FAILED_WITHIN = 2.0  # seconds, where something failed: what is in work may never be finished
 _LOADING = 2.0  # seconds: kernels that were compiled before are loaded by then
 _FLUSH_WITHIN = 5.0  # seconds, for results that are under way
+_ANSWER_WITHIN = 5.0  # seconds, or Kafka counts as away
 _FOR_EVER = 10 * 365 * 86400.0  # results wait for the broker as long as it takes; the queue is bounded
 _log = logging.getLogger("streamproc.worker")
 
@@ -80,8 +88,10 @@ class Worker:
         app: the topology.
         kafka: the cluster.
         registry: of schemas.
-        metrics: where its metrics go.
+        metrics: its metrics; one that takes the place of another goes on with those of that.
         replication: of the topics that it creates.
+        stall_after: seconds without any progress where there is work, after which :meth:`run` raises Stalled.
+        state_dir: for snapshots of state, which shorten the next start; what is there may be deleted at any time.
     """
 
     def __init__(
@@ -90,11 +100,14 @@ class Worker:
         kafka: KafkaSettings,
         registry: Registry,
         *,
-        metrics: CollectorRegistry | None = None,
+        metrics: WorkerMetrics | None = None,
         replication: int = 1,
+        state_dir: Path | None = None,
+        stall_after: float = 120.0,
     ) -> None:
         self.app, self.kafka, self.registry, self.replication = app, kafka, registry, replication
-        self.metrics = WorkerMetrics(metrics or CollectorRegistry())
+        self.state_dir = state_dir
+        self.metrics = metrics or WorkerMetrics(CollectorRegistry())
         self.ready = False
         self.stuck = False  # threads of Faust are left that only the process's end stops
         self.failure: Exception | None = None  # what :meth:`run` raises
@@ -106,9 +119,13 @@ class Worker:
         self._producer: KafkaProducer | None = None
         self._batches: BatchProducer | None = None  # of results that come as columns
         self._topic_ids: dict[str, str] = {}  # of sources: Kafka's
+        self._groups = groups(app)
+        self._shared = shared_tables(app)  # those that are everywhere
+        self._tables: list[FollowedTable] = []
         self._keepers: Keepers | None = None  # of state
-        self._changelogs: ChangelogReader | None = None
+        self._changelogs: Snapshots | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._stalls, self._loop_watch = Stalls[TP](stall_after), LoopWatch(stall_after)
 
     async def start(self) -> None:
         """Creates missing topics, registers schemas, joins the group.
@@ -124,7 +141,8 @@ class Worker:
             await admin.ensure(specs)
             self._limits = await admin.message_limits([spec.name for spec in specs])
             await check_changelogs(self.app, admin)
-            self._topic_ids = await admin.ids([topic.name for topic in self._sources()])
+            names = [topic.name for topic in self._sources()]
+            self._topic_ids = await admin.ids(names + [spec.name for spec in changelog_specs(self.app)])
         finally:
             await admin.close()
         await _prepare_kernels()
@@ -132,10 +150,14 @@ class Worker:
         self._producer, self._batches = self._make_producers()
         await self._batches.start()
         self._runners = self._make_runners(codecs)
-        self._changelogs = ChangelogReader(self.kafka)
+        self._tables = followed_tables(self.kafka, codecs, self._shared, self._runners, self.fail)
+        for table in self._tables:
+            await table.start()
+        self._changelogs = Snapshots(ChangelogReader(self.kafka), self.state_dir, self._topic_ids)
         await self._changelogs.start()
         self._keepers = Keepers(
             self.app.name,
+            self._groups,
             self._kept_tasks,
             self._make_keepers_producer,
             self._changelogs,
@@ -153,6 +175,7 @@ class Worker:
         _keep_objects()
         await self._faust.start()
         self._ticker = asyncio.create_task(self._tick(), name="worker ticker")
+        self._loop_watch.start()
         self.ready = True
         _log.info("worker of %s: %d agents, group %s", self.app.name, len(self._runners), self._faust.conf.id)
 
@@ -192,6 +215,7 @@ class Worker:
         With Kafka away that cannot be: then it gives up after some seconds, and what was not committed comes again.
         """
         self.ready = False
+        self._loop_watch.stop()
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
@@ -203,6 +227,8 @@ class Worker:
             await runner.stop()
         if self._changelogs is not None:
             await self._changelogs.close()
+        for table in self._tables:
+            await table.close()
         closing = [producer.close() for producer in (self._producer, self._batches) if producer is not None]
         await asyncio.gather(*closing)
 
@@ -245,25 +271,32 @@ class Worker:
                 self.app, name, codecs, self._producer, self.metrics, self.fail, self._batches, self._limits
             )
             keeper = partial(self._keeper, definition.source.name)
-            runners[name] = Runner(definition, readers[definition.source], outlet, self.metrics, now_ms, keeper)
+            own, shared = {topic.name: readers[topic] for topic in own_sources(definition)}, self._shared.get(name)
+            runners[name] = Runner(definition, own, outlet, self.metrics, now_ms, keeper, self._hold, shared)
         return runners
 
     async def _assigned(self, partitions: set[TP]) -> None:
         assert self._keepers is not None
+        assert self._changelogs is not None
         await self._keepers.assigned((tp.topic, tp.partition) for tp in partitions)
+        self._changelogs.keep(self._keepers.changelogs())
         self._has_partitions.set()
 
     def _keeper(self, topic: str, partition: int) -> Keeper | None:
         return None if self._keepers is None else self._keepers.get(topic, partition)
 
-    def _kept_tasks(self, topic: str, partition: int) -> list[KeptTask]:
-        """The tasks of a partition that have state."""
+    def _hold(self, topic: str, partition: int, held: bool) -> None:
+        self._faust.consumer.hold(TP(topic, partition), held)
+
+    def _kept_tasks(self, group: str, partition: int) -> list[KeptTask]:
+        """The tasks of a group's partition that have state."""
         found = []
         for runner in self._runners.values():
             stage = runner.definition
-            if stage.source.name == topic and has_state(self.app, stage):
+            if self._groups[stage.source.name] == group and has_state(self.app, stage):
                 limit = self._limits[changelogs.name(self.app.name, stage.name)]
-                kept = runner.keep_state(partition, limit, self._topic_ids.get(topic))
+                ids = {topic: self._topic_ids.get(topic) for topic in runner.sources}
+                kept = runner.keep_state(partition, limit, ids)
                 if kept is not None:
                     found.append(kept)
         return found
@@ -293,7 +326,7 @@ class Worker:
         return single, BatchProducer(self.kafka, close_timeout=_FLUSH_WITHIN, join_bytes=self._join_bytes())
 
     def _sources(self) -> set[Topic]:
-        return {definition.source for definition in self.app.agents.values()}
+        return {topic for definition in self.app.agents.values() for topic in own_sources(definition)}
 
     def _columns(self, topic: Topic) -> frozenset[str] | None:
         """The fields that anybody reads of a topic; None for all."""
@@ -309,6 +342,7 @@ class Worker:
         looked = time.time()
         while True:
             await asyncio.sleep(_TICK)
+            self._loop_watch.beat()
             try:
                 self._let_idle_time_pass(looked)
                 looked = time.time()
@@ -316,6 +350,7 @@ class Worker:
                     await runner.advance()
                     runner.observe()
                 self._observe_lag()
+                await self._look_for_stalls()
             except Exception as error:
                 self.fail(error)
                 return
@@ -327,8 +362,38 @@ class Worker:
         for tp in consumer.assignment():
             if consumer.caught_up(tp, since):
                 for runner in self._runners.values():
-                    if runner.definition.source.name == tp.topic:
-                        runner.idle_for(tp.partition, ms)
+                    runner.idle_for(tp.topic, tp.partition, ms)
+        for table in self._tables:
+            table.let_idle_time_pass(since, ms)
+
+    async def _look_for_stalls(self) -> None:
+        """Fails where there is more of a partition, here or in Kafka, and nothing is done with it."""
+        assert self._keepers is not None
+        consumer, work = self._faust.consumer, dict[TP, Hashable]()
+        for tp in consumer.assignment():
+            keeper = self._keepers.get(tp.topic, tp.partition)
+            runners = [runner for runner in self._runners.values() if tp.topic in runner.sources]
+            restores = keeper is not None and not keeper.opened
+            if not restores and not consumer.caught_up(tp, 0) and not any(runner.is_held(*tp) for runner in runners):
+                work[tp] = (consumer.fetched(tp), *(runner.progress(*tp) for runner in runners))
+        for tp in self._stalls.look(work, time.monotonic()):
+            if not await self._answers(tp):
+                self._stalls.forget(tp)
+                continue
+            self.metrics.stalls.labels(tp.topic).inc()
+            busy = [runner.definition.name for runner in self._runners.values() if runner.is_at(*tp)]
+            said = f"{tp.topic}[{tp.partition}]: there is work, and for {self._stalls.after:g} s nothing was done"
+            self.fail(Stalled(f"{said}; {f'it is at {busy[0]}' if busy else 'nobody has it'}"))
+
+    async def _answers(self, tp: TP) -> bool:
+        """Whether Kafka does: without it nothing can go on."""
+        assert self._changelogs is not None
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                await self._changelogs.end(tp.topic, tp.partition)
+        except (StreamprocError, TimeoutError):
+            return False
+        return True
 
     def _observe_lag(self) -> None:
         consumer = self._faust.consumer

@@ -1,4 +1,4 @@
-"""The head of a changelog partition: the record that says what its rows mean, and of which source position they are."""
+"""The head of a changelog partition: the record that says what its rows mean, and of which positions in its sources they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 from streamproc.errors import StateError
 
-FORMAT = 1  # of heads, and of how rows lie in a changelog
+FORMAT = 2  # of heads, and of how rows lie in a changelog
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,14 +17,15 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         format: :data:`FORMAT`.
         version: what the rows mean: :meth:`streamproc.process.state.State.version`.
-        position: the source's next offset: all before it is in the rows, and nothing from there on.
+        positions: by source topic, the offset from which it is to be read: of one source alone, all before it is in the
+            rows, and nothing from there on. Of several, the rest is in the header.
         header: the few numbers beside the rows.
         marks: what others need to go on from there, by names of their own.
     """
 
     format: int
     version: str
-    position: Annotated[int, msgspec.Meta(ge=0)]
+    positions: dict[str, Annotated[int, msgspec.Meta(ge=0)]]
     header: dict[str, int | None]
     marks: dict[str, Any]
 

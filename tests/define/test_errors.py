@@ -228,7 +228,7 @@ class TestAggregations:
 
         assert message(
             DefinitionError, lambda: topic.window(tumbling("1s")).agg("sums", ThingSum, n=count(), x=mean("x"))
-        ) == ("the name 'sums' is taken: an agent or aggregation of this app has it")
+        ) == ("the name 'sums' is taken: another stage of this app has it")
 
 
 class TestAgents:
@@ -292,7 +292,7 @@ class TestAgents:
         source = things(app)
         app.agent(source)(self.reads)
         assert message(DefinitionError, lambda: app.agent(source)(self.reads)) == (
-            "the name 'reads' is taken: an agent or aggregation of this app has it"
+            "the name 'reads' is taken: another stage of this app has it"
         )
 
 

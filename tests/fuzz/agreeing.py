@@ -122,6 +122,8 @@ def agree(world: World, parts: Sequence[Part], columns: frozenset[str] | None = 
         _same(lines, _lines(decoded, names), way)
         _same(bad, _bad(decoded), f"{way}: bad records")
         assert decoded.tombstones == rows.tombstones, way
+        _same(_ids(rows), _ids(decoded), f"{way}: ids")
+        assert decoded.beats == rows.beats, way
         assert decoded.block_rows + decoded.row_rows == len(lines), way
         taken[way] = decoded.block_rows
     return taken
@@ -166,6 +168,18 @@ def _lines(decoded: Decoded, names: list[str]) -> list[Line]:
         values = [[exact(value) for value in column] for column in columns]
         lines += zip(batch.offsets.tolist(), batch.timestamps.tolist(), *values, strict=True)
     return lines
+
+
+def _ids(decoded: Decoded) -> list[Line]:
+    """Offset, stage, partition, offset there, number and time of each row that says where it comes from."""
+    ids: list[Line] = []
+    for batch in decoded.batches:
+        if batch.origins is not None:
+            stages, stage, *rest = batch.origins
+            for offset, number, *of in zip(batch.offsets.tolist(), stage.tolist(), *map(list, rest), strict=True):
+                if number >= 0:
+                    ids.append((offset, stages[number], *map(int, of)))
+    return ids
 
 
 def _bad(decoded: Decoded) -> list[Any]:

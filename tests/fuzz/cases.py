@@ -24,7 +24,15 @@ _NUMBERS = (-1, -2, 0, 1, 50, 1 << 20, (1 << 31) - 1, -(1 << 31), 1 << 31, 1 << 
 _TOO_LONG = (b"\x80" * 9 + b"\2", b"\x82" + b"\x80" * 8 + b"\x7e", b"\xff" * 9 + b"\x7f", b"\x80" * 10 + b"\0")
 _TIMES = (0, -1, 1_000, (1 << 62) - 1, (1 << 63) - 1, -(1 << 63))
 _KEYS = (b"k", b"k", b"", None, b"\xff" * 20, b"x" * 200)
-_HEADERS: tuple[list[tuple[str, bytes | None]], ...] = ([], [], [("h", b"1")], [("h", b"1"), ("", None), ("é", b"")])
+_ID = b"\1" + bytes(3) + b"\1" + bytes(7) + b"\2" + bytes(12) + b"stage"  # of a result: see streamproc.log.origins
+_HEADERS: tuple[list[tuple[str, bytes | None]], ...] = (
+    [],
+    [],
+    [("h", b"1")],
+    [("h", b"1"), ("", None), ("é", b"")],
+    [("streamproc-origin", _ID)],
+    [("h", b"1"), ("streamproc-origin", _ID[:-5] + b"other"), ("streamproc-origin", None)],
+)
 
 
 class Case(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from statistics import pvariance
 from typing import Any
@@ -49,7 +50,7 @@ ALL: dict[str, a.Aggregate] = {
 @cache
 def definition(grace: int = 10) -> Aggregation:
     found = aggregation(Row, ALL, hopping(f"{SIZE}ms", f"{STEP}ms"))
-    return Aggregation(found.source, found.sink, found.late, found.window, grace, None, found.aggregates, found.emit)
+    return replace(found, grace=grace, idle=None)
 
 
 rows = st.lists(

@@ -13,7 +13,7 @@ from streamproc import App, Record
 from streamproc.avro.codec import Codec
 from streamproc.avro.memory_registry import MemoryRegistry
 from streamproc.batch import Batch, records_of
-from streamproc.columns import Columns, Longs
+from streamproc.columns import Causes, Columns, Longs
 from streamproc.define.agent import Agent
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.topic import Topic
@@ -47,6 +47,7 @@ class ListOutlet:
         records: Sequence[Record],
         timestamps: Sequence[int],
         headers: Sequence[Headers] | None = None,
+        causes: Causes | None = None,
     ) -> None:
         await asyncio.sleep(0)  # as if there were no room for a moment
         if self.broken is not None:
@@ -57,7 +58,12 @@ class ListOutlet:
         self.sends.append((topic.name, list(records), list(timestamps)))
 
     async def send_columns(
-        self, topic: Topic, columns: Columns, timestamps: Longs, partitions: Longs | None = None
+        self,
+        topic: Topic,
+        columns: Columns,
+        timestamps: Longs,
+        partitions: Longs | None = None,
+        causes: Causes | None = None,
     ) -> None:
         await self.send(topic, records_of(columns, topic.record), timestamps.tolist())
 

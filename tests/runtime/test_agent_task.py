@@ -8,9 +8,11 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import polars as pl
 import pytest
 
 from streamproc import App, Batch, Stream
+from streamproc.columns import Causes
 from streamproc.define.agent import Agent
 from streamproc.define.deadletter import DeadLetter
 from streamproc.errors import InvalidRecord, StreamprocError
@@ -548,16 +550,26 @@ class Ways(ListOutlet):
     def __init__(self) -> None:
         super().__init__()
         self.ways: list[tuple[str, int]] = []
+        self.causes: list[Any] = []  # of each call
 
-    async def send_columns(self, topic: Any, columns: Any, timestamps: Any, partitions: Any = None) -> None:
+    async def send_columns(
+        self, topic: Any, columns: Any, timestamps: Any, partitions: Any = None, causes: Any = None
+    ) -> None:
         before = len(self.sends)
         await super().send_columns(topic, columns, timestamps, partitions)
+        self.causes[-1:] = [told(causes)]  # in place of what the call above noted
         self.ways.append(("columns", len(columns)))
         assert len(self.sends) == before + 1
 
-    async def send(self, topic: Any, records: Any, timestamps: Any, headers: Any = None) -> None:
+    async def send(self, topic: Any, records: Any, timestamps: Any, headers: Any = None, causes: Any = None) -> None:
         await super().send(topic, records, timestamps, headers)
         self.ways.append((topic.name, len(records)))
+        self.causes.append(told(causes))
+
+
+def told(causes: Causes | None) -> list[tuple[int, int]] | None:
+    """Offsets and numbers."""
+    return None if causes is None else list(zip(causes.offsets.tolist(), causes.numbers.tolist(), strict=True))
 
 
 async def ways_of(function: Any, *batches: Batch, sinks: int = 1) -> Ways:
@@ -625,3 +637,78 @@ class TestWaysOut:
         outlet = await ways_of(wrong, pings(1, 2))
         assert outlet.put_aside == [0, 1]
         assert "note" in outlet.letters[0][0].error
+
+
+class TestCauses:
+    """Which events results belong to: the same, however the events are cut into batches, or not said at all."""
+
+    async def test_results_of_an_event_are_numbered(self):
+        async def twice(stream):
+            async for ping in stream:
+                for _ in range(ping.n):
+                    yield Pong(ping.key, ping.n)
+
+        outlet = await ways_of(twice, pings(2, 0, 3, first=10), pings(1, first=20), sinks=2)
+        each = [[(10, 0), (10, 1)], [(12, 0), (12, 1), (12, 2)], [(20, 0)]]
+        assert outlet.causes == [causes for causes in each for _ in range(2)]
+
+    async def test_batches_that_an_event_gives_are_its_results(self):
+        async def some(stream):
+            async for _ in stream:
+                yield pings(1, 2, first=700).with_columns(note=pl.lit(""))
+                yield pings(3, first=5).with_columns(note=pl.lit(""))
+
+        outlet = await ways_of(some, pings(1, first=10))
+        assert outlet.causes == [[(10, 0), (10, 1), (10, 2)]]
+
+    async def test_rows_of_a_batch_keep_their_events(self):
+        async def halves(stream):
+            async for batch in stream.batches():
+                yield batch.where(batch["n"] > 2).with_columns(note=pl.lit("high"))
+                yield batch.where(batch["n"] > 1).with_columns(note=pl.lit("low"))
+
+        outlet = await ways_of(halves, pings(1, 2, 3, 4, first=10))
+        assert outlet.causes == [[(11, 0), (12, 0), (12, 1), (13, 0), (13, 1)]]
+        assert [(pong.n, pong.note) for pong in outlet.records()] == [
+            (2, "low"), (3, "high"), (3, "low"), (4, "high"), (4, "low")
+        ]  # fmt: skip
+        assert outlet.sends[0][2] == [1011, 1012, 1012, 1013, 1013]
+
+    async def test_rows_and_records_together_are_put_in_order_too(self):
+        async def mixed(stream):
+            async for batch in stream.batches():
+                yield batch.with_columns(note=pl.lit(""))
+                yield Batch(batch.topic, batch.partition, Pong, batch.offsets[:1], batch.timestamps[:1],
+                            records=[Pong("first", 0)])  # fmt: skip
+
+        outlet = await ways_of(mixed, pings(1, 2, first=10))
+        assert outlet.causes == [[(10, 0), (10, 1), (11, 0)]]
+        assert [pong.key for pong in outlet.records()] == ["1", "first", "2"]
+
+    async def test_what_belongs_to_no_event_of_the_batch_is_not_said(self):
+        kept: list[Batch] = []
+
+        async def late(stream):
+            async for batch in stream.batches():
+                kept.append(batch.with_columns(note=pl.lit("")))
+                if len(kept) == 2:
+                    yield kept[0]
+                if len(kept) == 3:
+                    yield Pong("k", 1)
+                if len(kept) == 4:
+                    yield Batch("other", 0, Pong, batch.offsets, batch.timestamps, records=[Pong("k", 1)])
+                if len(kept) == 5:
+                    yield Batch("pings", 1, Pong, batch.offsets, batch.timestamps, records=[Pong("k", 1)])
+
+        outlet = await ways_of(late, *(pings(n, first=10 * n) for n in range(5)))
+        assert outlet.causes == [None] * 4
+
+    async def test_the_halves_of_a_batch_that_raised_have_the_same_causes(self):
+        async def picky(stream):
+            async for batch in stream.batches():
+                if (batch["n"] == 3).any():
+                    raise ValueError("three")
+                yield batch.with_columns(note=pl.lit(""))
+
+        outlet = await ways_of(picky, pings(1, 2, 3, 4, first=10))
+        assert [place for causes in outlet.causes for place in causes] == [(10, 0), (11, 0), (13, 0)]

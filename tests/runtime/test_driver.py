@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import faust
@@ -67,11 +68,10 @@ def test_a_block_is_committed_when_all_its_readers_are_done(consumer: Any) -> No
     message = consumer._to_message(HERE, fetched(3, 10))
     assert message.offset == 12
     consumer._unacked_messages.add(message)
-    assert consumer.ledger.in_work() == 1
-    message.value.release()
-    assert consumer._new_offset(HERE) is None
-    message.value.release()
-    assert (consumer._new_offset(HERE), consumer.ledger.in_work()) == (13, 0)
+    message.value.leave()
+    assert (consumer._new_offset(HERE), consumer.ledger.unprocessed(HERE)) == (None, 1)
+    message.value.leave()
+    assert (consumer._new_offset(HERE), consumer.ledger.unprocessed(HERE)) == (13, 0)
     assert message.acked
     assert message not in consumer._unacked_messages
     assert list(consumer._filter_tps_with_pending_acks()) == [HERE]
@@ -87,7 +87,7 @@ def test_a_message_that_is_gone_leaves_its_block_to_be_finished(consumer: Any) -
     del message
     gc.collect()
     assert not consumer._unacked_messages
-    assert consumer.ledger.in_work() == 1
+    assert consumer.ledger.unprocessed(HERE) == 1
     block.release()
     assert consumer._new_offset(HERE) == 3
 
@@ -125,6 +125,7 @@ async def test_a_commit_does_not_wait_for_ever(consumer: Any, monkeypatch: pytes
     monkeypatch.setattr(consumer_thread, "_COMMIT", 0.01)
     monkeypatch.setattr(faust_driver.AIOKafkaConsumerThread, "_commit", lambda *_: asyncio.Event().wait())
     assert isinstance(consumer._thread, ConsumerThread)
+    monkeypatch.setattr(consumer._thread, "_consumer", SimpleNamespace(_coordinator=SimpleNamespace(between=False)))
     assert await consumer._thread._commit({HERE: 3}) is False
 
 

@@ -16,13 +16,15 @@ from prometheus_client import CollectorRegistry
 from streamproc import App
 from streamproc.avro.codec import Codec
 from streamproc.avro.memory_registry import MemoryRegistry
-from streamproc.columns import Columns
+from streamproc.columns import NO_TIME, Causes, Columns
 from streamproc.define.deadletter import DeadLetter
 from streamproc.errors import BrokerError, InvalidRecord, OversizedRecord, RecordError
-from streamproc.log.batch_builder import Body, build
+from streamproc.log.batch_builder import Body, build, record_size
+from streamproc.log.origins import Origin, origin_of
 from streamproc.log.partition import partition_of
 from streamproc.log.ports import Delivery
 from streamproc.runtime.kafka_outlet import KafkaOutlet
+from streamproc.runtime.keeper import KeptTask
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.transport.block import Block, Fetched
 from tests.log.wire import parsed
@@ -38,8 +40,12 @@ class Log:
         self.dones: list[Callable[[Delivery], None]] = []
         self.values: list[bytes] = []
         self.stamps: list[int] = []
+        self.headers: list[Any] = []
 
-    def send(self, topic: str, value: bytes, *, key: bytes | None, done: Any, timestamp: int, **_: Any) -> None:
+    def send(
+        self, topic: str, value: bytes, *, key: bytes | None, done: Any, timestamp: int, headers: Any, **_: Any
+    ) -> None:
+        self.headers.append(headers)
         self.sent.append(("record", 1, [key]))
         self.values.append(value)
         self.stamps.append(timestamp)
@@ -74,22 +80,40 @@ class Kit:
         batches: Any = Batches(self.log)
         log: Any = self.log
         limits = {"pongs": 1000, app.dead_letters.name: 20_000}
-        self.outlet = KafkaOutlet(app, "a", self.codecs, log, self.metrics, self.failures.append, batches, limits)
+        self.outlet = KafkaOutlet(
+            app, "a", self.codecs, log, self.metrics, self.failures.append, batches, limits, {"pings": "0123456789"}
+        )
 
-    def block(self) -> Block:
-        self.outlet.block = Block("pings", 0, Fetched(0, (), 1), 1, lambda: self.finished.append(1))
+    def block(self, *, restarted: bool = False) -> Block:
+        fetched = Fetched(0, (), 1, restarted=restarted)
+        self.outlet.block = Block("pings", 3, fetched, 1, lambda: self.finished.append(1))
         return self.outlet.block
+
+    def keep(self, *, guarantee: str = "at_least_once") -> KeptTask:
+        """State is kept from now on."""
+        self.outlet._exactly_once = guarantee == "exactly_once"
+        state: Any = None
+        self.outlet.kept = KeptTask("a", "changelog", state, 1 << 20)
+        return self.outlet.kept
+
+    def ids(self) -> list[Origin | None]:
+        """Of all that was sent, or is held."""
+        bodies = [body for _, _, body in (*self.log.bodies, *(self.outlet.kept._results if self.outlet.kept else ()))]
+        records = [record for body in bodies for record in parsed(build(body)).records()]
+        headers = [*self.log.headers, *(record.headers for record in records)]
+        return [origin_of(each, empty=True) for each in headers]
 
     @property
     def delivered(self) -> float:
         return self.metrics.results.labels("pongs")._value.get()
 
-    async def columns(self, *numbers: int) -> None:
+    async def columns(self, *numbers: int, causes: Causes | None = None) -> None:
         frame = pl.DataFrame({"key": [f"k{n}" for n in numbers], "n": numbers, "note": [""] * len(numbers)})
-        await self.outlet.send_columns(self.pongs, Columns.of(frame), np.arange(len(numbers), dtype=np.int64))
+        stamps = np.arange(len(numbers), dtype=np.int64)
+        await self.outlet.send_columns(self.pongs, Columns.of(frame), stamps, causes=causes)
 
-    async def record(self, number: int) -> None:
-        await self.outlet.send(self.pongs, [Pong(f"k{number}", number)], [0])
+    async def record(self, number: int, causes: Causes | None = None, headers: Any = None) -> None:
+        await self.outlet.send(self.pongs, [Pong(f"k{number}", number)], [0], headers, causes)
 
 
 async def test_columns_go_to_their_keys_partitions():
@@ -254,3 +278,110 @@ async def test_a_letter_always_fits():
     )
     assert (first.key, first.value, second.key) == (b"k" * 2000, b"v" * 10_000, b"k" * 2000)
     assert (whole.error, whole.value) == ("short", b"v" * 9000)
+
+
+def causes(*offsets: int, times: list[int] | None = None) -> Causes:
+    """One result of each event."""
+    stamps = None if times is None else np.array(times)
+    return Causes(np.array(offsets), np.zeros(len(offsets), np.int64), stamps)
+
+
+def origin(offset: int, time: int = NO_TIME) -> Origin:
+    return Origin("test/a@01234567", 3, offset, 0, time)
+
+
+class TestIds:
+    """What is sent ahead of its state has an id; what has none waits for its state."""
+
+    async def test_results_have_ids_however_they_go(self):
+        kit = Kit()
+        kit.block()
+        await kit.columns(1, causes=causes(10))
+        kit.log.settle()
+        await kit.record(2, causes(11))
+        assert kit.ids() == [origin(11), origin(10)]
+        kit.log.settle()
+        await kit.record(2, causes(12), [(("missed", b"1"),)])
+        assert kit.log.headers[-1][0] == ("missed", b"1")
+        assert kit.ids()[1] == origin(12)
+
+    async def test_many_rows(self):
+        kit = Kit()
+        kit.block()
+        await kit.columns(*range(40), causes=causes(*range(100, 140)))
+        assert sorted(found.offset for found in kit.ids() if found) == list(range(100, 140))
+
+    async def test_without_state_nothing_waits(self):
+        kit = Kit()
+        kit.block()
+        await kit.columns(1)
+        kit.log.settle()
+        await kit.record(2)
+        assert kit.ids() == [None, None]
+
+    async def test_results_without_an_id_wait_for_their_state_and_those_behind_them_too(self):
+        kit = Kit()
+        kit.block()
+        kept = kit.keep()
+        await kit.columns(1, causes=causes(10))
+        assert (len(kit.log.bodies), kept._results) == (1, [])
+        await kit.columns(2)
+        await kit.record(3)
+        await kit.record(4, causes(11))
+        assert (len(kit.log.bodies), kit.log.headers, len(kept._results)) == (1, [], 3)
+        assert kit.ids() == [origin(10), None, None, origin(11)]  # it may have been sent ahead before a crash
+
+    async def test_dead_letters_need_no_id_to_be_sent(self):
+        kit = Kit()
+        kit.block()
+        kept = kit.keep()
+        await kit.outlet.dead_letter(DeadLetter(0, "test", "a", "invalid", "no"))
+        assert (kit.log.headers, kept._results) == ([()], [])
+
+    async def test_what_comes_once_needs_no_id_but_what_is_rekeyed_tells_its_stream_time(self):
+        kit = Kit()
+        kit.block()
+        kit.keep(guarantee="exactly_once")
+        await kit.columns(1, causes=causes(10))
+        await kit.columns(1, causes=causes(11, times=[500]))
+        assert kit.ids() == [None, origin(11, 500)]
+
+    async def test_a_topic_that_was_made_anew_gives_other_ids(self):
+        """Its offsets begin again: nobody shall take its results for the old ones."""
+        kit = Kit()
+        kit.block()
+        await kit.columns(1, causes=causes(10))
+        kit.block(restarted=True)
+        await kit.columns(1, causes=causes(0))
+        kit.block()
+        await kit.columns(1, causes=causes(1))
+        (a, b, c) = kit.ids()
+        assert a == origin(10)
+        assert b is not None
+        assert c is not None
+        assert b.stage == c.stage != origin(0).stage
+
+    @pytest.mark.parametrize("held", [False, True])
+    async def test_beats_go_to_every_partition_behind_what_was_sent_before(self, held):
+        kit = Kit()
+        kit.block()
+        kept = kit.keep(guarantee="exactly_once" if held else "at_least_once")
+        await kit.columns(1, causes=causes(10, times=[7]))
+        await kit.outlet.beat(kit.pongs, 3, 77)
+        went = [result[1:] for result in kept._results] if held else [body[1:] for body in kit.log.bodies]
+        assert [partition for partition, _ in went[1:]] == [0, 1, 2, 3]
+        beat = Origin("test/a", 3, -1, -1, 77)
+        assert kit.ids() == [origin(10, 7), *[beat] * 4]
+        for _, body in went[1:]:
+            (record,) = parsed(build(body)).records()
+            assert (record.key, record.value) == (None, None)
+        kit.log.settle()
+        assert kit.delivered == (0 if held else 1)  # beats are no results
+
+    async def test_ids_count_for_a_records_size(self):
+        kit = Kit()
+        kit.block()
+        note = "x" * (1000 - record_size(b"k", kit.codecs["pongs"].encode(Pong("k", 1))) - 40)
+        await kit.outlet.send(kit.pongs, [Pong("k", 1, note)], [0])
+        with pytest.raises(OversizedRecord):
+            await kit.outlet.send(kit.pongs, [Pong("k", 1, note)], [0], causes=causes(10))

@@ -80,7 +80,7 @@ class Changelog:
     def __init__(self, **found: Restored) -> None:
         self.found = found
 
-    async def read(self, topic: str, partition: int) -> Restored:
+    async def read(self, topic: str, partition: int, version: str) -> Restored:
         return self.found.get(topic, NOTHING)
 
 
@@ -239,12 +239,12 @@ def test_what_changes_soon_after_a_flush_waits_for_the_next_one_and_closing_does
 
 def test_state_is_restored_before_anything_is_processed() -> None:
     async def test() -> None:
-        head = Head(FORMAT, "1", 77, {"rows": 1}, {})
+        head = Head(FORMAT, "1", {"events": 77}, {"rows": 1}, {})
         system = System(log_one=Restored(head, binary([b"a"]), binary([b"1"]), 9))
         await system.keeper.ready()
         assert system.producer.calls == ["start"]
-        assert (system.one.position, system.one.state.rows) == (77, {b"a": b"1"})  # type: ignore[attr-defined]
-        assert (system.two.position, system.two.state.rows) == (None, {})  # type: ignore[attr-defined]
+        assert (system.one.positions, system.one.state.rows) == ({"events": 77}, {b"a": b"1"})  # type: ignore[attr-defined]
+        assert (system.two.positions, system.two.state.rows) == ({}, {})  # type: ignore[attr-defined]
         await system.keeper.close(flush=True)
 
     run(test)
@@ -252,7 +252,7 @@ def test_state_is_restored_before_anything_is_processed() -> None:
 
 def test_state_of_another_version_is_refused() -> None:
     async def test() -> None:
-        system = System(log_two=Restored(Head(FORMAT, "0", 77, {}, {}), NO_TEXTS, NO_TEXTS, 9))
+        system = System(log_two=Restored(Head(FORMAT, "0", {"events": 77}, {}, {}), NO_TEXTS, NO_TEXTS, 9))
         said = "the state of 'two' in topic log_two was written by another version of it: expected 1; found 0"
         with pytest.raises(StateError, match=said):
             await system.keeper.ready()
@@ -271,10 +271,10 @@ def test_offsets_of_a_source_that_was_made_anew_do_not_count(
     then: str | None, now: str | None, position: int | None
 ) -> None:
     async def test() -> None:
-        task = KeptTask("one", "log", Rows(), 1 << 20, now)
-        head = Head(FORMAT, "1", 77, {}, {} if then is None else {"source": then})
+        task = KeptTask("one", "log", Rows(), 1 << 20, {"events": now})
+        head = Head(FORMAT, "1", {"events": 77}, {}, {} if then is None else {"sources": {"events": then}})
         task.restore(Restored(head, binary([b"a"]), binary([b"1"]), 9))
-        assert task.position == position
+        assert task.positions.get("events") == position
         assert task.state.rows == {b"a": b"1"}  # type: ignore[attr-defined]
 
     run(test)

@@ -65,7 +65,7 @@ class Kit:
 
     def runner(self, name: str = "score") -> Runner:
         self.runners.append(
-            Runner(self.app.agents[name], self.reader, self.outlet(name), self.metrics, lambda: self.now)
+            Runner(self.app.agents[name], {"readings": self.reader}, self.outlet(name), self.metrics, lambda: self.now)
         )
         return self.runners[-1]
 
@@ -220,7 +220,8 @@ async def test_late_events_go_out_whole_though_only_some_columns_were_read(kit: 
     await kit.producer.flush()
     (late,) = kit.log.messages("bars-late")
     assert codec.decode(late.value or b"") == rows[2]
-    assert dict(late.headers) == {"missed": b"1", "of": b"1"}
+    headers = dict(late.headers)
+    assert {name: headers[name] for name in ("missed", "of")} == {"missed": b"1", "of": b"1"}
 
 
 async def test_only_time_that_was_seen_to_be_idle_closes_windows(kit: Kit) -> None:
@@ -238,10 +239,10 @@ async def test_only_time_that_was_seen_to_be_idle_closes_windows(kit: Kit) -> No
 
     kit.now = 1_000_000  # the worker was held up: nobody knows what waits in Kafka
     assert await bars() == 0
-    runner.idle_for(0, 1900)
-    runner.idle_for(1, 9000)  # another partition
+    runner.idle_for("readings", 0, 1900)
+    runner.idle_for("readings", 1, 9000)  # another partition
     assert await bars() == 0
-    runner.idle_for(0, 200)
+    runner.idle_for("readings", 0, 200)
     assert await bars() == 1
 
 

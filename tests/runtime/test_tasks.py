@@ -13,7 +13,6 @@ from streamproc.batch import Batch
 from streamproc.define.aggregation import Aggregation
 from streamproc.errors import InvalidRecord, OversizedRecord
 from streamproc.log.partition import partition_of
-from streamproc.log.ports import Headers
 from streamproc.runtime.agent_task import AgentTask
 from streamproc.runtime.tasks import AggregationTask, needed_columns, task_for
 from tests.runtime.kit import ListOutlet, Ping, agent
@@ -41,7 +40,7 @@ class Outlet(ListOutlet):
         super().__init__()
         self.headers: list[Any] = []
 
-    async def send(self, topic: Any, records: Any, timestamps: Any, headers: list[Headers] | None = None) -> None:  # type: ignore[override]
+    async def send(self, topic: Any, records: Any, timestamps: Any, headers: Any = None, causes: Any = None) -> None:
         await super().send(topic, records, timestamps, headers)
         self.headers += headers or ()
 
@@ -168,7 +167,9 @@ class Picky(Outlet):
         self.tries: list[int] = []
         self.partitions: list[int] = []
 
-    async def send_columns(self, topic: Any, columns: Any, timestamps: Any, partitions: Any = None) -> None:
+    async def send_columns(
+        self, topic: Any, columns: Any, timestamps: Any, partitions: Any = None, causes: Any = None
+    ) -> None:
         self.tries.append(len(columns))
         bad = np.array([i for i, n in enumerate(columns.values("n")) if n >= 2**31])
         if len(bad):

@@ -23,7 +23,7 @@ WAYS = [
 
 
 def head(position: int = 0, version: str = "v1") -> Head:
-    return Head(FORMAT, version, position, {"time": position * 10, "closed": None}, {"sent": [1, b"x"]})
+    return Head(FORMAT, version, {"events": position}, {"time": position * 10, "closed": None}, {"sent": [1, b"x"]})
 
 
 def changes(put: Mapping[bytes, bytes], gone: Sequence[bytes] = ()) -> Changes:

@@ -9,12 +9,20 @@ from streamproc.errors import StateError
 from streamproc.state.head import FORMAT, Head, decode, encode
 from tests.state.kit import head
 
-GOOD = {"format": FORMAT, "version": "v", "position": 5, "header": {"a": 1, "b": None}, "marks": {"c": [b"x", 1.5]}}
+GOOD = {
+    "format": FORMAT,
+    "version": "v",
+    "positions": {"events": 5},
+    "header": {"a": 1, "b": None},
+    "marks": {"c": [b"x", 1.5]},
+}
 
 
 def test_there_and_back():
     assert decode(encode(head(7))) == head(7)
-    assert decode(msgspec.msgpack.encode(GOOD)) == Head(FORMAT, "v", 5, {"a": 1, "b": None}, {"c": [b"x", 1.5]})
+    assert decode(msgspec.msgpack.encode(GOOD)) == Head(
+        FORMAT, "v", {"events": 5}, {"a": 1, "b": None}, {"c": [b"x", 1.5]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -23,8 +31,8 @@ def test_there_and_back():
         ({"format": FORMAT + 1}, f"format {FORMAT + 1}; expected {FORMAT}"),
         ({"format": "1"}, r"Expected `int`, got `str` - at `\$.format`"),
         ({"version": 1}, r"\$.version"),
-        ({"position": -1}, r"\$.position"),
-        ({"position": 1.5}, r"\$.position"),
+        ({"positions": {"events": -1}}, r"\$.positions"),
+        ({"positions": {"events": 1.5}}, r"\$.positions"),
         ({"header": {"a": "x"}}, r"\$.header"),
         ({"marks": None}, r"\$.marks"),
         ({"more": 1}, "unknown field `more`"),
@@ -43,7 +51,7 @@ def test_what_lacks_a_part_is_refused(missing):
 
 def test_a_format_of_later_is_told_from_damage():
     """Whatever else it has."""
-    with pytest.raises(StateError, match="format 9; expected 1: another version of streamproc wrote it"):
+    with pytest.raises(StateError, match="format 9; expected 2: another version of streamproc wrote it"):
         decode(msgspec.msgpack.encode({"format": 9, "whatever": True}))
 
 

@@ -153,7 +153,7 @@ def refused(use_kernels: bool, *parts: Any) -> str:
         (b"\x00\x00", b"1", r"a record with the key b'\x00\x00'; expected"),
         (b"\x00", None, "a head without a value; expected"),
         (b"\x00", b"{}", "not the head of a state"),
-        (b"\x00", msgspec.msgpack.encode({"format": 2}), "a head of format 2; expected 1"),
+        (b"\x00", msgspec.msgpack.encode({"format": 3}), "a head of format 3; expected 2"),
     ],
 )
 def test_foreign_records_are_named(use_kernels, key, value, said):

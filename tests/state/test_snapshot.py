@@ -118,8 +118,8 @@ def test_other_formats(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     resealed(tmp_path, b"SPSTATE\n\x01", b"SPSTATE\n\x02")
     assert "it is of format 2; expected 1" in unused(tmp_path, caplog)
     write(tmp_path, PLACE, state(), 5)
-    resealed(tmp_path, b"\xa6format\x01", b"\xa6format\x02")  # the head's
-    assert "a head of format 2; expected 1" in unused(tmp_path, caplog)
+    resealed(tmp_path, b"\xa6format\x02", b"\xa6format\x03")  # the head's
+    assert "a head of format 3; expected 2" in unused(tmp_path, caplog)
     write(tmp_path, PLACE, state(), 5)
     resealed(tmp_path, b"next_offset", b"nxet_offset")
     assert "missing required field `next_offset`" in unused(tmp_path, caplog)

@@ -19,17 +19,20 @@ PORTS = range(15_000, 32_000)
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One more address to listen on. ``properties`` are its own, without the ``listener.name.x.`` before them."""
+    """One more address to listen on. ``properties`` are its own, without the ``listener.name.x.`` before them. Clients
+    are told ``advertised`` in place of ``port``, where something stands in between.
+    """
 
     name: str
     port: int
     protocol: str = "PLAINTEXT"
     properties: Mapping[str, str] = field(default_factory=dict)
+    advertised: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """One combined node, on loopback only, with defaults for development and tests.
+    """One combined node, on loopback only, with defaults for development and tests. Several make a cluster.
 
     Args:
         data_dir: where the log is kept; a temporary folder, removed on stop, when None.
@@ -38,6 +41,9 @@ class BrokerConfig:
         heap_mb: Java's heap, in MiB. The whole process takes about 130 MiB more.
         listeners: more addresses, with other security.
         extra: Kafka's own properties, over everything above.
+        node: its number in its cluster.
+        voters: ``NUMBER@HOST:PORT`` of all nodes' controllers; none where it is alone.
+        cluster_id: the same for all nodes; a random one when None.
     """
 
     data_dir: Path | None = None
@@ -46,6 +52,9 @@ class BrokerConfig:
     heap_mb: int = 256
     listeners: tuple[Listener, ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
+    node: int = NODE
+    voters: tuple[str, ...] = ()
+    cluster_id: str | None = None
 
     def __post_init__(self) -> None:
         for name, port in (("port", self.port), ("controller_port", self.controller_port)):
@@ -58,7 +67,6 @@ class BrokerConfig:
 #: Few partitions in the internal topics, since each costs files and time at start.
 _FIXED = {
     "process.roles": "broker,controller",
-    "node.id": str(NODE),
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     "auto.create.topics.enable": "false",
@@ -104,14 +112,17 @@ def server_properties(config: BrokerConfig) -> dict[str, str]:
         raise SettingsError("server_properties needs data_dir, port and controller_port")
     listeners = (Listener("PLAINTEXT", config.port), *config.listeners)
     addresses = ",".join(f"{x.name}://{HOST}:{x.port}" for x in listeners)
+    advertised = ",".join(f"{x.name}://{HOST}:{x.advertised or x.port}" for x in listeners)
+    voters = config.voters or (f"{config.node}@{HOST}:{config.controller_port}",)
     protocols = ",".join(f"{x.name}:{x.protocol}" for x in (*listeners, Listener("CONTROLLER", 0)))
     return {
         **_FIXED,
+        "node.id": str(config.node),
         "log.dirs": str(log_dir(config.data_dir)),
         "listeners": f"{addresses},CONTROLLER://{HOST}:{config.controller_port}",
-        "advertised.listeners": addresses,
+        "advertised.listeners": advertised,
         "listener.security.protocol.map": protocols,
-        "controller.quorum.voters": f"{NODE}@{HOST}:{config.controller_port}",
+        "controller.quorum.voters": ",".join(voters),
         **{f"listener.name.{x.name.lower()}.{k}": v for x in config.listeners for k, v in x.properties.items()},
         **config.extra,
     }

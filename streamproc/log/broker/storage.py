@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 
 from streamproc.errors import BrokerStartError
-from streamproc.log.broker.config import NODE, BrokerConfig, log_dir, server_properties, to_text
+from streamproc.log.broker.config import BrokerConfig, log_dir, server_properties, to_text
 
 METADATA = "__cluster_metadata-0"
 
@@ -34,7 +34,7 @@ def lay_out(config: BrokerConfig, snapshot: Path) -> Path:
         file.write_text(to_text(properties))
         file.chmod(0o600)  # it may hold passwords and keys
         if not (log_dir(config.data_dir) / "meta.properties").exists():
-            _format(log_dir(config.data_dir), snapshot)
+            _format(config, log_dir(config.data_dir), snapshot)
     except OSError as error:
         raise BrokerStartError(f"the data folder {config.data_dir} cannot be written: {error}") from error
     return file
@@ -68,10 +68,11 @@ def temporary(data_dir: Path) -> Path:
     return data_dir / "tmp"
 
 
-def _format(folder: Path, snapshot: Path) -> None:
+def _format(config: BrokerConfig, folder: Path, snapshot: Path) -> None:
     (folder / METADATA).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(snapshot, folder / METADATA / snapshot.name)
-    words = {"version": "1", "cluster.id": random_id(), "node.id": str(NODE), "directory.id": random_id()}
+    cluster = config.cluster_id or random_id()
+    words = {"version": "1", "cluster.id": cluster, "node.id": str(config.node), "directory.id": random_id()}
     draft = folder / "meta.properties.draft"
     draft.write_text(to_text(words))
     os.replace(draft, folder / "meta.properties")  # last: a folder with it is a formatted one

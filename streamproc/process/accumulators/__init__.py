@@ -15,7 +15,6 @@ import polars as pl
 from streamproc.columns import Column, Longs, Texts
 from streamproc.define.aggregates import Aggregate
 from streamproc.define.aggregation import Aggregation, result_field
-from streamproc.define.fields import fields
 from streamproc.errors import StateError
 from streamproc.process.accumulators.inputs import Inputs
 from streamproc.process.accumulators.own import Failure, Own
@@ -55,7 +54,7 @@ class Accumulators:
         self._failures: list[Failure] = []
         self._compiled = compiled
         self._definition, self._aggregates = definition, aggregates
-        self._known = fields(definition.source.record)
+        self._known = definition.fields
         self._parts: dict[Any, Part] = {}
         measures = measures_for(aggregates.values(), self._known)
         if measures:
@@ -292,7 +291,7 @@ class Accumulators:
 
     def _own(self, name: str, aggregate: Aggregate) -> Result:
         definition = self._definition
-        field = result_field(definition.name, name, aggregate, definition.source.record, definition.window)
+        field = result_field(definition.name, name, aggregate, definition.fields, definition.window)
         part = self._part(("own", name), lambda: Own(name, aggregate, field.type, field.nullable))
 
         def found(cells: Longs, rows: Longs, lengths: Lengths) -> Column:

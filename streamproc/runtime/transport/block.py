@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from streamproc.log.batches import Part, RecordBatch
 from streamproc.runtime.transport.ledger import Entry
@@ -77,6 +78,19 @@ class Block:
         if not readers:
             finished()
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While an agent is at it, which a rebalance waits for."""
+        entry = self.entry
+        if entry is None:
+            yield
+            return
+        entry.at += 1
+        try:
+            yield
+        finally:
+            entry.at -= 1
+
     def hold(self) -> None:
         """One more must let go before the block is finished. Only while somebody still holds it."""
         self._holders += 1
@@ -89,6 +103,8 @@ class Block:
         self._seconds += seconds
         if self._readers == 0:
             self.shared = {}
+            if self.entry is not None:
+                self.entry.processed = True
             if self._paced is not None:
                 self._paced(self.rows, self._seconds)
         self.release()

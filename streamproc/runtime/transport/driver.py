@@ -8,6 +8,7 @@ which offsets may be committed is ours: the longest finished prefix.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 import weakref
@@ -30,7 +31,9 @@ from streamproc.runtime.transport.pace import Pace, pieces
 from streamproc.runtime.transport.rest import Rest
 from streamproc.runtime.transport.thread import ConsumerThread
 
+_WORK = 30.0  # seconds that a rebalance or a stop waits for agents; the group would wait for 60
 _DELIVERY = 5.0  # seconds that a rebalance or a stop waits for Kafka to have the results of blocks that are done
+_LOOK = 0.1  # seconds between looks at what is in work
 _log = logging.getLogger("streamproc.transport")
 
 
@@ -151,14 +154,31 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         has been processed. Not having heard of more is no evidence: the events may wait in Kafka while this worker
         does.
         """
+        state = self._state(tp)
+        if state is None or state.highwater is None or (state.timestamp or 0) < since * 1000:
+            return False
+        return bool(state.position >= state.highwater) and not self.ledger.unprocessed(tp)
+
+    def fetched(self, tp: TP) -> int | None:
+        """The first offset that was not fetched yet."""
+        state = self._state(tp)
+        return None if state is None else cast(int, state.position)
+
+    def _state(self, tp: TP) -> Any:
+        """aiokafka's, of a partition that is assigned and has a position; else None."""
         subscription = self._thread._consumer._subscription.subscription
         if subscription is None or subscription.assignment is None or tp not in subscription.assignment.tps:
-            return False
+            return None
         state = subscription.assignment.state_value(tp)
-        if not state.has_valid_position or state.highwater is None or (state.timestamp or 0) < since * 1000:
-            return False
-        self.ledger.position(tp)  # drops what is finished
-        return bool(state.position >= state.highwater) and not self.ledger.in_flight(tp)
+        return state if state.has_valid_position else None
+
+    def hold(self, tp: TP, held: bool) -> None:
+        """Leaves a partition out of what is fetched, or takes it in again. A rebalance takes all in again."""
+        consumer = self._thread._consumer
+        if self._state(tp) is None:
+            return
+        change = consumer.pause if held else consumer.resume
+        self._thread.thread_loop.call_soon_threadsafe(change, tp)
 
     def block_readers(self, tp: TP) -> int:
         return sum(map(wants_blocks, self.app.topics._tp_index.get(tp, ())))
@@ -236,14 +256,33 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return message
 
     async def wait_empty(self) -> None:
-        """Waits for agents to be done with what they are at, and for Kafka to have its results; then commits."""
-        await super().wait_empty()
-        if not self.ledger.in_work():
-            return
+        """Waits for agents to be done with what they are at, and, not as long, for it to be kept; then commits. What is
+        not by then comes again.
+        """
+        began = time.monotonic()
+        while not self.should_stop and self._at_work():
+            if time.monotonic() - began > _WORK:
+                _log.warning("an agent is at its work for %g s; what it is at comes again", _WORK)
+                break
+            await self._wait_for_ack(timeout=1)
         end = time.monotonic() + _DELIVERY
-        while self.ledger.in_work() and time.monotonic() < end:
+        while self.ledger.unkept() and time.monotonic() < end:
             await self._wait_for_ack(timeout=1)
         await self.commit_and_end_transactions()
+
+    def _at_work(self) -> bool:
+        """Whether an agent has something that it is not done with."""
+        if self.ledger.at_work():
+            return True
+        self._clean_unacked_messages()
+        if plain := any(not isinstance(message.value, Block) for message in self._unacked_messages):
+            gc.collect()  # Faust knows of messages as long as anybody does
+        return plain
+
+    async def _wait_for_ack(self, timeout: float) -> None:
+        self._waiting_for_ack = self.loop.create_future()
+        await asyncio.wait([self._waiting_for_ack], timeout=min(timeout, _LOOK))
+        self._waiting_for_ack = None
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         if self.plain_readers(tp):

@@ -9,11 +9,14 @@ from collections.abc import Hashable, Iterator
 class Entry:
     """One block's place in the order."""
 
-    __slots__ = ("begun", "finished", "next_offset")
+    __slots__ = ("at", "begun", "finished", "next_offset", "processed", "waits")
 
     def __init__(self, next_offset: int) -> None:
         self.next_offset = next_offset
         self.begun = False  # an agent has it, or had it
+        self.at = 0  # how many agents are at it
+        self.processed = False  # by all its readers, though it may have to be kept
+        self.waits = False  # for blocks of other topics
         self.finished = False
 
 
@@ -37,13 +40,18 @@ class Ledger:
             self._positions[partition] = entries.popleft().next_offset
         return self._positions.get(partition)
 
-    def in_flight(self, partition: Hashable) -> int:
-        """How many blocks are not committed yet, finished or not."""
-        return len(self._entries.get(partition, ()))
+    def unprocessed(self, partition: Hashable) -> int:
+        """How many blocks its readers are not done with."""
+        return sum(not (entry.processed or entry.finished) for entry in self._entries.get(partition, ()))
 
-    def in_work(self) -> int:
-        """How many blocks have been begun and are not finished, of all partitions."""
-        return sum(entry.begun and not entry.finished for entries in self._entries.values() for entry in entries)
+    def at_work(self) -> bool:
+        """Whether an agent is at any block."""
+        return any(entry.at for entries in self._entries.values() for entry in entries)
+
+    def unkept(self) -> bool:
+        """Whether there are blocks that all their readers are done with, and that are not finished."""
+        entries = (entry for entries in self._entries.values() for entry in entries)
+        return any(entry.processed and not (entry.finished or entry.waits) for entry in entries)
 
     def clear(self, partition: Hashable | None = None) -> None:
         """Forgets a partition, or all: its blocks will come again. Those that still finish change nothing."""

@@ -14,6 +14,7 @@ from mode.utils.futures import maybe_set_exception, maybe_set_result
 
 from streamproc.runtime.transport.block import Fetched
 from streamproc.runtime.transport.fetch import give_blocks
+from streamproc.runtime.transport.group import let_go_late, share_by
 
 _FETCH_WAIT_MS = 50
 _FEW = 16  # records: an agent has so many done in about _MOMENT
@@ -73,6 +74,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         # What a transaction took back never happened.
         consumer._isolation_level = "read_committed"
+        share_by(consumer, self.consumer.app.source_groups)
         return consumer
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
@@ -127,6 +129,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     _stand_back()
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        if self._ensure_consumer()._coordinator.between:  # aiokafka would join once more
+            return False
         try:
             return cast(bool, await asyncio.wait_for(super()._commit(offsets), _COMMIT))
         except TimeoutError:
@@ -153,3 +157,4 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._waiter = None
         await super().on_start()
         give_blocks(self._ensure_consumer(), self.consumer.block_topics, self._hand_over)
+        let_go_late(self._ensure_consumer())

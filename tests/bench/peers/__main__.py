@@ -26,7 +26,7 @@ import polars as pl
 from streamproc.bench import check, report
 from streamproc.bench.check import Verdict
 from streamproc.bench.fixture import Fixture, Fixtures
-from streamproc.bench.jobs import JOBS, TRADES, Job
+from streamproc.bench.jobs import JOBS, SESSIONS, TRADES, Job
 from streamproc.bench.metered import Metered
 from streamproc.bench.process import process
 from streamproc.bench.run import Line, told, worker_round
@@ -40,7 +40,8 @@ from streamproc.settings import KafkaSettings
 from tests.bench.peers.engines import ENGINES, SHORT, Engine
 
 OURS = "streamproc"
-PEER_JOBS = ("j1", "j1-million-keys", "j2")
+PEER_JOBS = ("j1", "j1-million-keys", "j2", "session")
+_ASKED = {"windows": TRADES, "sessions": SESSIONS}  # by topology
 HEAD = ("engine", "events", "events/s", "second half", "CPU s/M", "second half", "MB", "results")
 _SHORT_EVENTS = 50_000
 _WINDOW = np.dtype([("start", ">i8"), ("n", ">i8"), ("sum", ">f8"), ("max", ">f8"), ("mean", ">f8")])
@@ -166,15 +167,15 @@ def peer_round(
 
 def _judge(engine: Engine, topics: Topics, sink: str, fixture: Fixture, job: Job, seconds: float) -> Verdict:
     found = _results(engine, topics, sink, job)
-    if job.topology == "windows":
-        return check.windows(found, fixture.expected(TRADES), TRADES, complete=engine.complete, closed=engine.closed)
+    if (asked := _ASKED.get(job.topology)) is not None:
+        return check.windows(found, fixture.expected(asked), asked, complete=engine.complete, closed=engine.closed)
     symbols = fixture.events["symbol"].n_unique()
     often = symbols * (math.ceil(seconds / EVERY) + 1) if engine.waits else len(fixture.events)
     return check.counts(found, fixture.events, often)
 
 
 def _results(engine: Engine, topics: Topics, sink: str, job: Job) -> pl.DataFrame:
-    dtype = _WINDOW if job.topology == "windows" else _COUNT
+    dtype = _WINDOW if job.topology in _ASKED else _COUNT
     read = _from_json if engine.json else _from_bytes
     empty = Records(0, [], [])
     return pl.concat([read(records, dtype) for records in (empty, *topics.read(sink))])

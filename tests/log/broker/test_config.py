@@ -25,6 +25,16 @@ def test_a_listener_brings_its_properties():
     assert properties["listener.name.locked.ssl.client.auth"] == "none"
 
 
+def test_one_of_several():
+    voters = ("1@127.0.0.1:11", "2@127.0.0.1:12")
+    config = BrokerConfig(Path("/data"), 2, 12, node=2, voters=voters, listeners=(Listener("FAR", 3, advertised=4),))
+    properties = server_properties(config)
+    assert properties["node.id"] == "2"
+    assert properties["controller.quorum.voters"] == "1@127.0.0.1:11,2@127.0.0.1:12"
+    assert properties["listeners"] == "PLAINTEXT://127.0.0.1:2,FAR://127.0.0.1:3,CONTROLLER://127.0.0.1:12"
+    assert properties["advertised.listeners"] == "PLAINTEXT://127.0.0.1:2,FAR://127.0.0.1:4"
+
+
 def test_extra_wins():
     config = BrokerConfig(Path("/data"), 1, 2, extra={"num.io.threads": "9", "own": "x"})
     assert server_properties(config)["num.io.threads"] == "9"

@@ -14,11 +14,15 @@ import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.KGroupedStream;
 import org.apache.kafka.streams.kstream.KStream;
+import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
+import org.apache.kafka.streams.kstream.SessionWindows;
 import org.apache.kafka.streams.kstream.Suppressed;
 import org.apache.kafka.streams.kstream.TimeWindows;
+import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
@@ -42,10 +46,10 @@ public final class StreamsJob {
         Consumed<String, GenericRecord> consumed = Consumed.with(Serdes.String(), trades())
                 .withTimestampExtractor((record, time) -> (Long) ((GenericRecord) record.value()).get(Trades.TS));
         KStream<String, GenericRecord> trades = builder.stream(IN, consumed);
-        if (System.getenv("BENCH_JOB").equals("windows")) {
-            windows(trades);
-        } else {
-            counts(builder, trades);
+        switch (System.getenv("BENCH_JOB")) {
+            case "windows" -> windows(trades);
+            case "sessions" -> sessions(trades);
+            default -> counts(builder, trades);
         }
         KafkaStreams streams = new KafkaStreams(builder.build(), properties());
         streams.setUncaughtExceptionHandler(error -> {
@@ -63,15 +67,31 @@ public final class StreamsJob {
     private static void windows(KStream<String, GenericRecord> trades) {
         TimeWindows hopping = TimeWindows.ofSizeAndGrace(Duration.ofSeconds(60), Duration.ofSeconds(5))
                 .advanceBy(Duration.ofSeconds(10));
-        trades.peek((symbol, trade) -> tick())
-                .groupByKey(Grouped.with(Serdes.String(), trades()))
-                .windowedBy(hopping)
+        give(grouped(trades).windowedBy(hopping)
                 .aggregate(Sums::new, (symbol, trade, sums) -> add(sums, (Double) trade.get(Trades.PRICE)),
                         Materialized.<String, Sums>as(Stores.inMemoryWindowStore("windows", Duration.ofSeconds(65),
                                         Duration.ofSeconds(60), false))
                                 .withKeySerde(Serdes.String()).withValueSerde(sums()).withCachingEnabled()
-                                .withLoggingDisabled())
-                .suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded().withLoggingDisabled()))
+                                .withLoggingDisabled()));
+    }
+
+    /** What lies exactly the gap apart is one session to Kafka Streams. */
+    private static void sessions(KStream<String, GenericRecord> trades) {
+        SessionWindows sessions = SessionWindows.ofInactivityGapAndGrace(Duration.ofMillis(4999), Duration.ofSeconds(5));
+        give(grouped(trades).windowedBy(sessions)
+                .aggregate(Sums::new, (symbol, trade, sums) -> add(sums, (Double) trade.get(Trades.PRICE)),
+                        (symbol, one, other) -> merge(one, other),
+                        Materialized.<String, Sums>as(Stores.inMemorySessionStore("sessions", Duration.ofSeconds(10)))
+                                .withKeySerde(Serdes.String()).withValueSerde(sums()).withCachingEnabled()
+                                .withLoggingDisabled()));
+    }
+
+    private static KGroupedStream<String, GenericRecord> grouped(KStream<String, GenericRecord> trades) {
+        return trades.peek((symbol, trade) -> tick()).groupByKey(Grouped.with(Serdes.String(), trades()));
+    }
+
+    private static void give(KTable<Windowed<String>, Sums> table) {
+        table.suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded().withLoggingDisabled()))
                 .toStream()
                 .map((window, sums) -> KeyValue.pair(window.key(),
                         Trades.window(window.window().start(), sums.count, sums.sum, sums.greatest)))
@@ -83,6 +103,14 @@ public final class StreamsJob {
         sums.sum += price;
         sums.greatest = Math.max(sums.greatest, price);
         return sums;
+    }
+
+    private static Sums merge(Sums one, Sums other) {
+        Sums both = new Sums();
+        both.count = one.count + other.count;
+        both.sum = one.sum + other.sum;
+        both.greatest = Math.max(one.greatest, other.greatest);
+        return both;
     }
 
     private static void counts(StreamsBuilder builder, KStream<String, GenericRecord> trades) {

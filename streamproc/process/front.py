@@ -1,0 +1,137 @@
+"""What lies before a stage's operator: the steps of each input and, where there are several inputs, their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from streamproc.batch import Batch
+from streamproc.columns import Columns, Longs
+from streamproc.define.aggregation import Aggregation
+from streamproc.define.operators import AsOf, Lookup
+from streamproc.define.pipeline import Input, Pipeline
+from streamproc.process.events import Events
+from streamproc.process.measures import values_of
+from streamproc.process.sequencer import Arrived, Released, Sequencer, joined_rows
+from streamproc.process.steps import StepsRunner
+
+
+class Stepped(NamedTuple):
+    """A batch behind an input's steps."""
+
+    events: Events
+    rows: Longs  # the row of the batch that each comes from
+    failed: list[tuple[int, Exception]]  # rows of the batch, and what they raised
+
+
+class Front:
+    """The inputs of one stage, over one partition.
+
+    Args:
+        clock: of a source's topic, in ms.
+    """
+
+    def __init__(self, stage: Pipeline | Aggregation, clock: Callable[[str], int]) -> None:
+        self.stage = stage
+        self._clock = clock
+        own = [source for source in stage.inputs if not source.everywhere]
+        self._steps = [StepsRunner.of(source) if source.steps else None for source in own]
+        self.sequencer: Sequencer | None = None
+        if stage.sequenced:
+            operator = stage.operator if isinstance(stage, Pipeline) else None
+            ranks = (1, 0) if isinstance(operator, AsOf | Lookup) else None  # what is as of now counts, too
+            # Of a table that is everywhere no rows wait; only how far its partitions are counts.
+            origins = [
+                source.topic.partitions if source.everywhere else max(1, source.origins) for source in stage.inputs
+            ]
+            self.sequencer = Sequencer(origins, ranks=ranks, grace=stage.grace, idle=stage.idle)
+
+    def inputs_of(self, topic: str) -> list[int]:
+        """The numbers of the inputs that a topic is; more than one, where a stream meets itself."""
+        inputs = enumerate(self.stage.inputs)
+        return [number for number, source in inputs if source.topic.name == topic and not source.everywhere]
+
+    def step(self, number: int, batch: Batch) -> Stepped:
+        """Takes a batch through an input's steps."""
+        return stepped(self.stage.inputs[number], self._steps[number], batch)
+
+    # Of several inputs.
+
+    def add(self, number: int, batch: Batch, stepped: Stepped) -> Longs:
+        """Takes rows in to be put in order. Returns the rows of ``batch`` that are late."""
+        assert self.sequencer is not None
+        source, rows = self.stage.inputs[number], stepped.rows
+        origins, reached = np.zeros(len(rows), np.int64), None
+        if source.origins and batch.origins is not None:
+            origins, reached = batch.origins.partition[rows], batch.origins.time[rows]
+        arrived = Arrived(stepped.events, batch.offsets[rows], origins, reached)
+        begin, end = int(batch.offsets[0]), int(batch.offsets[-1]) + 1
+        late = self.sequencer.add(number, arrived, begin, end, self._clock(source.topic.name))
+        return np.unique(rows[late])
+
+    def hear(self, topic: str, offset: int, origins: Longs, times: Longs) -> None:
+        """Takes in how far the partitions before a rekeying are."""
+        assert self.sequencer is not None
+        for number, source in enumerate(self.stage.inputs):
+            if source.topic.name == topic and (source.origins or source.everywhere):
+                self.sequencer.hear(number, origins, times, offset, self._clock(topic))
+
+    def release(self) -> Released | None:
+        """Rows whose turn it is."""
+        assert self.sequencer is not None
+        return self.sequencer.release(lambda number: self._clock(self.stage.inputs[number].topic.name))
+
+    def waiting_from(self, topic: str) -> int | None:
+        """The offset from which a topic's rows wait; None where none do."""
+        if self.sequencer is None:
+            return None
+        found = [
+            self.sequencer.position(number) for number in self.inputs_of(topic) if self.sequencer.waiting_of(number)
+        ]
+        return min(found, default=None)
+
+    def waiting_of(self, topic: str) -> int:
+        """How many rows of a topic wait."""
+        assert self.sequencer is not None
+        return sum(map(self.sequencer.waiting_of, self.inputs_of(topic)))
+
+    def restart(self, topic: str) -> None:
+        """The topic was made anew: its offsets begin again."""
+        if self.sequencer is not None:
+            for number in self.inputs_of(topic):
+                self.sequencer.restart(number)
+
+    # State.
+
+    def header(self) -> dict[str, int | None]:
+        return {} if self.sequencer is None else self.sequencer.header()
+
+    def restore(self, header: Mapping[str, int | None]) -> None:
+        if self.sequencer is not None:
+            self.sequencer.restore(header)
+
+
+def stepped(source: Input, steps: StepsRunner | None, batch: Batch) -> Stepped:
+    """A batch behind the steps of an input."""
+    columns, rows = batch.held(), np.arange(len(batch))
+    failed: list[tuple[int, Exception]] = []
+    if steps is not None:
+        ran = steps.run(columns)
+        columns, failed = ran.columns, ran.failed
+        rows = rows if ran.rows is None else ran.rows
+    stamps = batch.timestamps[rows]
+    times = values_of(columns[source.time], np.int64).data if source.time else stamps
+    return Stepped(Events(columns, times, stamps), rows, failed)
+
+
+def merged(released: Released) -> Columns:
+    """Rows of inputs with equal columns as one."""
+    parts = [columns for columns in released.columns if len(columns)]
+    joined = joined_rows(parts)
+    if len(parts) == 1:
+        return joined
+    place = np.empty(len(released.of), np.int64)
+    place[np.argsort(released.of, kind="stable")] = np.arange(len(released.of))
+    return joined.take(place)

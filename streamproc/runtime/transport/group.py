@@ -1,0 +1,128 @@
+"""aiokafka's group coordinator, letting go late: a worker goes on while the group waits for its other members.
+
+When a worker joins, leaves or dies, the group asks all members to join anew, and waits for them: for one that was
+killed, as long as its session lasts. In the protocol that aiokafka speaks, members let go of their partitions before
+they say that they join. Nobody else can have these before all have joined, though. Here members let go when the answer
+to that is there.
+
+Should the group have gone on without this worker meanwhile, others have its partitions: what it does to state and what
+belongs to it is refused then (transactional ids), and other results are the same as theirs.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from aiokafka.client import ConnectionGroup
+from aiokafka.consumer import group_coordinator as aiokafka_group
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.protocol.commit import OffsetCommitRequest
+
+from streamproc.runtime.transport.assignor import Assignor
+
+_commits: ContextVar[bool] = ContextVar("commits", default=False)  # whether this is a commit
+
+
+class Joining(aiokafka_group.CoordinatorGroupRebalance):  # type: ignore[misc]
+    """One attempt to join, which lets go of partitions in its middle."""
+
+    async def _on_join_leader(self, response: Any) -> Any:
+        self._coordinator.between = True
+        await self._coordinator.let_go()
+        return await super()._on_join_leader(response)
+
+    async def _on_join_follower(self) -> Any:
+        self._coordinator.between = True
+        await self._coordinator.let_go()
+        return await super()._on_join_follower()
+
+
+class LateGroup(aiokafka_group.GroupCoordinator):  # type: ignore[misc]
+    """A coordinator that calls the listener's ``on_partitions_revoked`` when all members have joined."""
+
+    _kept: Any = None  # the assignment that was not let go of yet
+    between = False  # all have joined, and nobody knows yet who gets what: Kafka takes no commits
+
+    async def _on_join_prepare(self, previous_assignment: Any) -> None:
+        self._kept = previous_assignment
+        if previous_assignment is None or self.generation < 0:  # it was never a member, or is none any more
+            await self.let_go(prepare=True)
+
+    async def let_go(self, *, prepare: bool = False) -> None:
+        """Lets go of what was assigned, if that was not done yet."""
+        kept, self._kept = self._kept, None
+        if kept is None and not prepare:
+            return
+        # The group waits for this one now, as long as it hears of it.
+        self._start_heartbeat_task()
+        try:
+            await super()._on_join_prepare(kept)
+        finally:
+            await self._stop_heartbeat_task()
+
+    # Commits go on while the group waits. A broker answers the requests of one connection one by one, so they need
+    # another one than that which waits; and one that comes too late says nothing of who is a member: heartbeats do.
+
+    async def _send_req(self, request: Any) -> Any:
+        if not isinstance(request, OffsetCommitRequest):
+            return await super()._send_req(request)
+        if self.coordinator_id is None:
+            raise GroupCoordinatorNotAvailableError()
+        try:
+            return await self._client.send(self.coordinator_id, request, group=ConnectionGroup.DEFAULT)
+        except KafkaError:
+            self.coordinator_dead()
+            raise
+
+    async def _do_commit_offsets(self, *args: Any) -> None:
+        _commits.set(True)
+        try:
+            await super()._do_commit_offsets(*args)
+        finally:
+            _commits.set(False)
+
+    def reset_generation(self) -> None:
+        if not _commits.get():
+            super().reset_generation()
+
+    def request_rejoin(self) -> None:
+        if not _commits.get():
+            super().request_rejoin()
+
+    async def _do_rejoin_group(self, subscription: Any) -> Any:
+        try:
+            return await _rejoin(self, subscription)
+        finally:
+            self.between = False
+
+    async def _on_join_complete(self, generation: int, *args: Any) -> None:
+        self.between = False
+        for assignor in self._assignors:
+            if isinstance(assignor, Assignor):
+                assignor.claim.generation = generation
+        await super()._on_join_complete(generation, *args)
+
+
+def _with_joining() -> Any:
+    """aiokafka's own code, seeing our class where it names its own."""
+    original = aiokafka_group.GroupCoordinator._do_rejoin_group
+    names = {**original.__globals__, "CoordinatorGroupRebalance": Joining}
+    return types.FunctionType(original.__code__, names, original.__name__, None, original.__closure__)
+
+
+_rejoin = _with_joining()
+
+
+def share_by(consumer: Any, groups: Mapping[str, str]) -> None:
+    """Makes an ``AIOKafkaConsumer`` that was not started share partitions by :class:`Assignor`."""
+    consumer._partition_assignment_strategy = (Assignor(groups),)
+
+
+def let_go_late(consumer: Any) -> None:
+    """Makes a started ``AIOKafkaConsumer``, not subscribed yet, let go of its partitions late."""
+    coordinator = consumer._coordinator
+    assert type(coordinator) is aiokafka_group.GroupCoordinator, "the consumer was not started, or lets go late already"
+    coordinator.__class__ = LateGroup

@@ -1,0 +1,349 @@
+"""Verifies kept state: replays a source into fresh state up to the position of the state that is kept, and compares.
+
+The replay runs the stages' own code. Its results go nowhere, but are encoded, for what does not fit costs the event in
+work its changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from streamproc import compiled
+from streamproc.avro.blocks import BlockDecoder
+from streamproc.avro.codec import Codec
+from streamproc.avro.ports import Registry
+from streamproc.avro.writer import RecordWriter
+from streamproc.batch import Batch
+from streamproc.columns import Columns, Longs
+from streamproc.define.aggregation import Aggregation
+from streamproc.define.app import App
+from streamproc.define.topic import Topic
+from streamproc.errors import DefinitionError, OversizedRecord, StateError, StreamprocError, TopicError
+from streamproc.log.batch_builder import record_size
+from streamproc.log.kafka_admin import KafkaAdmin
+from streamproc.log.ports import DEFAULT_MESSAGE_LIMIT
+from streamproc.process.state import NO_TEXTS, State
+from streamproc.record import Record
+from streamproc.runtime.agent_task import AgentTask
+from streamproc.runtime.repeats import Repeats
+from streamproc.runtime.source_blocks import SourceReader
+from streamproc.runtime.table_reader import Changelog, TableReader
+from streamproc.runtime.tasks import Task, task_for
+from streamproc.settings import KafkaSettings
+from streamproc.state import snapshot
+from streamproc.state.compare import Compared, changed, compare, compare_headers
+from streamproc.state.head import Head
+from streamproc.state.restore import NOTHING, Restored
+from streamproc.state.table_rows import entry_of, readable
+
+#: Header numbers that say when the clock last heard of something.
+_CLOCKED = frozenset({"heard"})
+_SOURCES = "sources"  # the mark of a head with its sources' ids
+
+Progress = Callable[[str, int, int, int], None]  # stage, partition, offset, end
+
+
+class Verified(NamedTuple):
+    """What became of one task's state."""
+
+    stage: str
+    partition: int
+    begin: int  # the source's offsets that were replayed
+    end: int
+    events: int
+    rows: Compared
+    header: tuple[str, ...]  # numbers beside the rows that differ, in words
+    whole: bool  # whether the replay has seen all that the state has
+    notes: tuple[str, ...]
+    first: tuple[str, ...]  # the first rows that differ, in words
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all is as replayed."""
+        return self.rows.all_equal and not (self.whole and self.header)
+
+
+class Dropping:
+    """An outlet that encodes results as they would be sent, and drops them.
+
+    Args:
+        codecs: by topic name.
+        limits: by topic name, how many bytes a record batch may have.
+    """
+
+    def __init__(self, codecs: Mapping[str, Codec], limits: Mapping[str, int]) -> None:
+        self._codecs, self._limits = codecs, limits
+        self._writers: dict[str, RecordWriter] = {}
+        self.put_aside = 0  # events and results
+
+    async def send(self, topic: Topic, records: Sequence[Record], *_: Any, **__: Any) -> None:
+        encode, most = self._codecs[topic.name].encode, self._limits.get(topic.name, DEFAULT_MESSAGE_LIMIT)
+        for record in records:
+            if (size := record_size(topic.key_of(record), encode(record))) > most:
+                raise OversizedRecord(topic.name, size, most)
+
+    async def send_columns(self, topic: Topic, columns: Columns, timestamps: Longs, *_: Any, **__: Any) -> None:
+        writer = self._writers.get(topic.name)
+        if writer is None:
+            most = self._limits.get(topic.name, DEFAULT_MESSAGE_LIMIT)
+            writer = self._writers[topic.name] = RecordWriter(self._codecs[topic.name], topic, most=most)
+        writer.write(columns, timestamps, None)
+
+    async def dead_letter(self, *_: Any, **__: Any) -> None:
+        self.put_aside += 1
+
+    async def beat(self, *_: Any, **__: Any) -> None:
+        """Nobody is to be told of time."""
+
+
+class Replay:
+    """Fresh state of one task, which is fed batches. Results that other stages have sent twice count once, as there.
+
+    Args:
+        base: the rows that it begins with.
+    """
+
+    def __init__(self, definition: Any, outlet: Dropping, base: Restored) -> None:
+        self._clock = 0
+        self._task: Task = task_for(definition, outlet, lambda: self._clock)
+        if isinstance(self._task, AgentTask):
+            self._task.pause = _at_once
+        state = self._task.state
+        assert state is not None
+        self.state: State = state
+        self.events = 0
+        self._repeats = Repeats()
+        if base.head is not None:
+            state.restore(base.head.header, base.keys, base.values)
+            self._repeats = Repeats.restored(base.head.marks.get("repeats", {}).get(definition.source.name, []))
+        self._idle = definition.idle if isinstance(definition, Aggregation) else None
+
+    async def feed(self, batch: Batch, before: int) -> None:
+        """Takes the rows of a batch whose offsets are below ``before``."""
+        batch = batch.slice(0, int(batch.offsets.searchsorted(before)))
+        if len(batch) and len(batch := self._repeats.fresh(batch)):
+            await self._task.take(batch)
+            self.events += len(batch)
+
+    async def let_time_pass(self, time: int | None) -> None:
+        """Lets an idle partition's event time go on by the clock to where it is in the kept state."""
+        now = self.state.header().get("stream_time")
+        if self._idle is None or time is None or now is None or time - now < self._idle:
+            return
+        self._clock += time - now
+        await self._task.advance()
+
+    async def stop(self) -> None:
+        await self._task.stop()
+
+
+def _can_be_replayed(definition: Any) -> bool:
+    """Of several inputs, a position does not say which of their rows the state has seen."""
+    return not definition.sequenced and len(definition.sources) == 1
+
+
+async def _at_once(_: float) -> None:
+    """In place of a retry's wait."""
+
+
+class Verifier:
+    """Verifies the stages of an app.
+
+    Args:
+        registry: of schemas; it should add nothing.
+        snapshots: a folder of snapshots to begin with; None: begins with nothing, at the sources' begins.
+        show: how many differences are told of a task.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        kafka: KafkaSettings,
+        registry: Registry,
+        *,
+        snapshots: Path | None = None,
+        show: int = 5,
+        progress: Progress = lambda *_: None,
+    ) -> None:
+        self._app, self._kafka, self._snapshots, self._show, self._progress = app, kafka, snapshots, show, progress
+        self._codecs = {topic.name: Codec.of(topic, registry) for topic in app.topics.values()}
+        self._limits: dict[str, int] = {}
+        self._compacted: set[str] = set()  # sources that forget records in between
+        self._ids: dict[str, str] = {}
+        self.skipped: list[str] = []  # stages that cannot be replayed
+
+    async def run(self, stage: str | None = None, partition: int | None = None) -> AsyncIterator[Verified]:
+        """One task after the other; memory holds one's states.
+
+        Raises:
+            StreamprocError: a stage or partition is not there, a state is of another version, or cannot be replayed.
+        """
+        logs = await TableReader(self._app, self._kafka).changelogs(stage, tables_only=False)
+        self.skipped = [log.stage for log in logs if not _can_be_replayed(self._app.agents[log.stage])]
+        if stage in self.skipped:
+            raise DefinitionError(f"stage {stage!r} takes several inputs in one order: verify does not replay those")
+        logs = [log for log in logs if log.stage not in self.skipped]
+        for log in logs:
+            if partition is not None and partition >= log.partitions:
+                raise DefinitionError(f"{log.topic} has no partition {partition}: it has 0 to {log.partitions - 1}")
+        await self._ask(logs)
+        await asyncio.to_thread(compiled.prepare)
+        async with self._reader() as reader:
+            for log in logs:
+                for number in range(log.partitions) if partition is None else [partition]:
+                    yield await self._verify(reader, log, number)
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[SourceReader]:
+        reader = SourceReader(self._kafka)
+        await reader.start()
+        try:
+            yield reader
+        finally:
+            await reader.close()
+
+    async def _ask(self, logs: Sequence[Changelog]) -> None:
+        """What the broker has to say of the topics."""
+        sources = sorted({self._app.agents[log.stage].source.name for log in logs})
+        admin = KafkaAdmin(self._kafka)
+        try:
+            there = set(await admin.list())
+            known = [name for name in self._app.topics if name in there]
+            settings = await admin.settings(known)
+            self._ids = await admin.ids(sources + [log.topic for log in logs])
+        finally:
+            await admin.close()
+        self._limits = {name: int(found["max.message.bytes"]) for name, found in settings.items()}
+        if lacking := set(sources) - there:
+            raise TopicError(f"no topic {', '.join(map(repr, sorted(lacking)))} on this broker")
+        self._compacted = {name for name in sources if "compact" in settings[name]["cleanup.policy"]}
+
+    async def _verify(self, reader: SourceReader, log: Changelog, partition: int) -> Verified:
+        definition = self._app.agents[log.stage]
+        source = definition.source.name
+        kept = await reader.read(log.topic, partition)
+        if kept.head is None:
+            nothing = Compared(0, 0, 0, 0, ())
+            return Verified(log.stage, partition, 0, 0, 0, nothing, (), True, ("nothing is kept yet",), ())
+        end = self._position(log, partition, kept.head, source)
+        base = self._base(log, partition, kept.head, end, source)
+        outlet = Dropping(self._codecs, self._limits)
+        replay = Replay(definition, outlet, base)
+        try:
+            if (version := replay.state.version()) != kept.head.version:
+                raise StateError(
+                    f"the state of {log.stage!r} in topic {log.topic} was written by another version of it: expected "
+                    f"{version}; found {kept.head.version}"
+                )
+            begin = 0 if base.head is None else base.head.positions[source]
+            first = await reader.begins(source, partition)
+            bad = await self._feed(reader, replay, log, partition, (max(begin, first), end))
+            await replay.let_time_pass(kept.head.header.get("stream_time"))
+        finally:
+            await replay.stop()
+        notes = self._notes(definition, begin, first, source, bad, outlet.put_aside)
+        whole = first <= begin and (source not in self._compacted or base.head is not None)
+        return self._compared(log, partition, kept, base, replay, (max(begin, first), end), whole, notes)
+
+    def _position(self, log: Changelog, partition: int, head: Head, source: str) -> int:
+        known = head.marks.get(_SOURCES, {}).get(source)
+        if known is not None and known != self._ids[source]:
+            raise StateError(
+                f"{log.topic}[{partition}] is the state of a topic {source} that was deleted and made anew"
+            )
+        return head.positions.get(source, 0)
+
+    def _base(self, log: Changelog, partition: int, head: Head, end: int, source: str) -> Restored:
+        if self._snapshots is None:
+            return NOTHING
+        place = snapshot.Place(log.topic, self._ids[log.topic], partition)
+        found = snapshot.read(self._snapshots, place, head.version)
+        if found is None or found.head is None:
+            raise StateError(f"no snapshot of {log.topic}[{partition}] that could be used in {self._snapshots}")
+        if (at := found.head.positions.get(source, 0)) > end:
+            raise StateError(
+                f"the snapshot {place.path(self._snapshots)} goes up to offset {at}, past the state's {end}"
+            )
+        return found
+
+    async def _feed(
+        self, reader: SourceReader, replay: Replay, log: Changelog, partition: int, offsets: tuple[int, int]
+    ) -> int:
+        """Replays these offsets of the source. Returns how many records could not be decoded."""
+        definition = self._app.agents[log.stage]
+        source = definition.source.name
+        decoder, bad = BlockDecoder(source, self._codecs[source]), 0
+        begin, end = offsets
+        async for fetched in reader.blocks(source, partition, begin, end):
+            decoded = decoder.decode(partition, fetched.parts, fetched.first_offset)
+            bad += sum(found.record.offset < end for found in decoded.bad)
+            for batch in decoded.batches:
+                await replay.feed(batch, end)
+            self._progress(log.stage, partition, min(fetched.next_offset, end), end)
+            await asyncio.sleep(0)
+        return bad
+
+    def _notes(self, definition: Any, begin: int, first: int, source: str, bad: int, aside: int) -> list[str]:
+        notes = []
+        if first > begin:
+            notes.append(
+                f"{source} has no records before offset {first:,} any more: rows that events before it have touched "
+                "cannot be verified"
+            )
+        if source in self._compacted:
+            notes.append(f"{source} is compacted: what was deleted in between cannot be replayed")
+        if isinstance(definition, Aggregation) and definition.idle is not None:
+            notes.append("its windows also close by the clock (idle), which a replay does not know: rows may differ")
+        if bad:
+            notes.append(f"{bad:,} records could not be decoded, and were left out")
+        if aside:
+            notes.append(f"{aside:,} events or results were put aside in the replay")
+        return notes
+
+    def _compared(
+        self,
+        log: Changelog,
+        partition: int,
+        kept: Restored,
+        base: Restored,
+        replay: Replay,
+        offsets: tuple[int, int],
+        whole: bool,
+        notes: list[str],
+    ) -> Verified:
+        assert kept.head is not None
+        before = (base.keys, base.values) if base.head is not None else (NO_TEXTS, NO_TEXTS)
+        rows = changed(before, replay.state.changes())
+        part = _but_its_number if not whole and log.kind == "tables" else None
+        compared = compare((kept.keys, kept.values), rows, show=self._show, part=part)
+        header = compare_headers(kept.head.header, replay.state.header(), _CLOCKED)
+        first = [
+            f"{readable(key, one)}; replayed: {_value(key, two)}"
+            if one is not None
+            else f"{readable(key, two)}; it is not kept"
+            for key, one, two in compared.first
+        ]
+        return Verified(
+            log.stage, partition, *offsets, replay.events, compared, tuple(header), whole, tuple(notes), tuple(first)
+        )
+
+
+def _but_its_number(value: bytes) -> bytes:
+    """A table's row without its number, which counts rows of before."""
+    try:
+        entry = entry_of(value)
+        return bytes(entry.value) + str(entry.written).encode()
+    except Exception:
+        return value
+
+
+def _value(key: bytes, value: bytes | None) -> str:
+    return "none" if value is None else readable(key, value).partition(": ")[2]
+
+
+class NotVerified(StreamprocError):
+    """Kept state that is not what a replay gives."""

@@ -1,0 +1,258 @@
+"""A run: a topology on Kafka under several workers, events that keep coming, and what is checked after each strike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from streamproc.avro.codec import Codec
+from streamproc.avro.registry import open_registry
+from streamproc.log.kafka_admin import KafkaAdmin
+from streamproc.runtime.topics import topic_specs
+from streamproc.settings import KafkaSettings
+from streamproc.state import topics as changelogs
+from tests.consistency import topology
+from tests.consistency.checks import Quick, Sink, Wrong, check_head, check_table
+from tests.consistency.cluster import Cluster
+from tests.consistency.figures import Strike, longest_gap
+from tests.consistency.nemeses import Nemesis
+from tests.consistency.oracle import IDENTITY, Oracle
+from tests.consistency.publishing import Publisher
+from tests.consistency.reading import Reader, ends
+from tests.consistency.topology import PARTITIONS
+from tests.consistency.workers import Fleet
+
+MORE = 2  # workers that come and go in a storm
+PATIENCE = 120.0  # seconds without any progress, after which a worker counts as stuck
+_LOOK = 0.1
+_T = TypeVar("_T")
+
+
+class Stuck(AssertionError):
+    """Nothing goes on any more."""
+
+
+class Run:
+    """One topology, under one guarantee.
+
+    Args:
+        name: the topology's.
+        cluster: to strike at, and with a line for each worker; None for one broker, which nobody strikes.
+        rate: events per second.
+        workers: how many always run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        guarantee: str,
+        kafka: KafkaSettings,
+        cluster: Cluster | None,
+        folder: Path,
+        rate: float,
+        workers: int,
+    ) -> None:
+        self.app, self.kafka, self.cluster, self.rate = topology.build(name, guarantee), kafka, cluster, rate
+        self.name, self.workers = name, workers
+        url = f"file:{folder / 'registry.json'}"
+        self._registry = open_registry(url)
+        lines = [cluster.line(n) for n in range(workers)] if cluster else [kafka] * workers
+        environ = {topology.NAME: name, topology.GUARANTEE: guarantee, "STREAMPROC_REGISTRY": url}
+        self._replication = 3 if cluster else 1
+        self.fleet = Fleet([*lines, *[kafka] * MORE], environ, folder, replication=self._replication)
+        self._repeats = guarantee == "at_least_once"
+        self._stack = contextlib.AsyncExitStack()
+        self._admin = AdminClient(kafka.librdkafka() | {"log_level": 0})
+        self._oracles = [Oracle() for _ in range(PARTITIONS)]
+
+    async def start(self, chance: random.Random) -> None:
+        admin = KafkaAdmin(self.kafka, timeout=30)
+        specs = topic_specs(self.app, self._replication)
+        await admin.ensure(specs)
+        await admin.close()
+        codecs = {t.name: Codec.of(t, self._registry) for t in self.app.topics.values()}
+        shorts = [*IDENTITY, "quick", "quick-late", "events"]
+        self._changelogs = {stage: changelogs.name(self.name, stage) for stage in self.app.agents}
+        topics = dict.fromkeys([*map(self.topic, shorts), *self._changelogs.values()], PARTITIONS)
+        self.reader = Reader(self.kafka, topics, latest=set(self._changelogs.values()), watch=self.topic("counted"))
+        self._stack.callback(self.reader.close)
+        self._events = codecs[self.topic("events")]
+        self._sinks = {
+            short: [Sink(short, codecs[self.topic(short)], repeats=self._repeats) for _ in range(PARTITIONS)]
+            for short in IDENTITY
+        }
+        quick = codecs[self.topic("quick")], codecs[self.topic("quick-late")]
+        self._quick = [Quick(*quick, repeats=self._repeats) for _ in range(PARTITIONS)]
+        self.publisher = Publisher(self.kafka, self.topic("events"), self._events, self.rate, chance)
+        self._stack.push_async_callback(self.publisher.close)
+        self._stack.callback(self.fleet.kill)
+        self._stack.push_async_callback(self.fleet.stop)
+        await self.fleet.start(self.workers)
+
+    def topic(self, short: str) -> str:
+        return f"{self.name}-{short}"
+
+    async def cycle(self, nemesis: Nemesis, *, before: float = 2.0) -> Strike:
+        """Strikes while events come, and checks everything afterwards.
+
+        Raises:
+            Wrong: something is lost, or doubled, or another value.
+            Stuck: nothing goes on.
+        """
+        self.publisher.go()
+        await asyncio.sleep(before)
+        owners = {slot: await asyncio.to_thread(self.fleet.workers[slot].partitions) for slot in range(self.workers)}
+        ends_before, began = self.fleet.ends(), time.monotonic()
+        await nemesis.strike(self)
+        recovering = time.monotonic()
+        await nemesis.recover(self)
+        there = await self._ask(self._source_ends)
+        await self._until(lambda: self._committed_at_least(there), "offsets are committed")
+        recovered = time.monotonic()
+        await asyncio.sleep(1)  # what comes in the end is a part of the pause
+        await self.publisher.pause()
+        strike = self._judged(nemesis, owners, began, recovering, recovered, self.fleet.ends() - ends_before)
+        await self.check()
+        return strike
+
+    async def check(self) -> None:
+        """With no more events to come: all is committed, and all results are there, once.
+
+        Raises:
+            Wrong, Stuck: they are not.
+        """
+        there = await self._ask(self._source_ends)
+        assert sum(there) == self.publisher.sent, f"{self.publisher.sent} events sent; {sum(there)} are in the log"
+        await self._until(lambda: self._committed_at_least(there), "everything is committed")
+        committed = await self._ask(self._committed)
+        if committed != there:
+            raise Wrong(f"committed: {committed}; the source ends at {there}")
+        try:
+            await self._until(self._settled, "all results are there")
+        except Stuck as stuck:
+            open_ = [s.open() for sinks in self._sinks.values() for s in sinks if not s.settled]
+            quick = [q.differs(o) for q, o in zip(self._quick, self._oracles, strict=True)]
+            raise Wrong("\n".join([*map(str, open_), f"quick: {quick}", str(stuck)])) from None
+        places = [(topic, number) for topic in self._changelogs.values() for number in range(PARTITIONS)]
+        written = await self._ask(lambda: ends(self._admin, places))
+        await self._until(lambda: self.reader.has(written), "the changelogs are read")
+        for number in range(PARTITIONS):
+            self._check_state(number, there[number])
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    def summary(self) -> str:
+        repeated = sum(sink.repeated for sinks in self._sinks.values() for sink in sinks)
+        ends = [f"  worker {w.slot} {said}" for w in self.fleet.workers for said in w.ends]
+        said = (
+            f"{self.publisher.sent:,} events, {repeated:,} results came again, {len(ends)} workers ended by themselves"
+        )
+        return "\n".join([said, *ends])
+
+    def _judged(
+        self,
+        nemesis: Nemesis,
+        owners: dict[int, set[int]],
+        began: float,
+        recovering: float,
+        recovered: float,
+        ended: int,
+    ) -> Strike:
+        arrivals = self.reader.arrivals(began - 1)
+        struck = set().union(*(owners[slot] for slot in nemesis.victims))
+        gaps: dict[bool, list[float]] = {True: [], False: []}
+        for partition in range(PARTITIONS):
+            times = arrivals.get(partition, [])
+            gaps[partition in struck].append(longest_gap(times, began, max([recovered, *times[-1:]])))
+        worst = {hit: max(some, default=None) for hit, some in gaps.items()}
+        return Strike(nemesis.name, recovered - recovering, worst[True], worst[False], ended)
+
+    def _settled(self) -> bool:
+        """Takes what has come; whether that is all."""
+        for number, oracle in enumerate(self._oracles):
+            for record in self.reader.take(self.topic("events"), number):
+                event: Any = self._events.decode(record.value or b"")
+                oracle.take(event)
+            for short, sinks in self._sinks.items():
+                expected, oracle.results[short] = oracle.results[short], {}
+                sinks[number].expect(expected)
+                sinks[number].take(self.reader.take(self.topic(short), number))
+            quick = (self.reader.take(self.topic(short), number) for short in ("quick", "quick-late"))
+            self._quick[number].take(*quick)
+        if sum(oracle.events for oracle in self._oracles) < self.publisher.sent:
+            return False
+        settled = all(sink.settled for sinks in self._sinks.values() for sink in sinks)
+        return settled and not any(q.differs(o) for q, o in zip(self._quick, self._oracles, strict=True))
+
+    def _check_state(self, number: int, end: int) -> None:
+        oracle = self._oracles[number]
+        tables: dict[str, tuple[str, dict[str, Any]]] = {
+            "rows": ("counts", oracle.of_unit),
+            "batches": ("highest", oracle.highest),
+        }
+        for stage, topic in self._changelogs.items():
+            rows = self.reader.last(topic, number)
+            check_head(f"{stage}[{number}]", rows, end)
+            if stage in tables:
+                name, wanted = tables[stage]
+                check_table(f"{stage}[{number}]", rows, name, dict(wanted))
+
+    # What Kafka says.
+
+    def _source_ends(self) -> list[int]:
+        places = [(self.topic("events"), number) for number in range(PARTITIONS)]
+        found = ends(self._admin, places)
+        return [found[place] for place in places]
+
+    def _committed(self) -> list[int]:
+        wanted = [TopicPartition(self.topic("events"), number) for number in range(PARTITIONS)]
+        answer = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.name, wanted)])
+        found = {at.partition: max(0, at.offset) for at in answer[self.name].result(10).topic_partitions}
+        return [found[number] for number in range(PARTITIONS)]
+
+    def _committed_at_least(self, there: list[int]) -> bool:
+        try:
+            self._seen = self._committed()
+        except KafkaException:
+            return False
+        return all(at >= end for at, end in zip(self._seen, there, strict=True))
+
+    async def _ask(self, question: Callable[[], _T]) -> _T:
+        """Its answer, when there is one: brokers may just come back."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await asyncio.to_thread(question)
+            except KafkaException:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(_LOOK)
+                await asyncio.to_thread(self._learn)
+
+    def _learn(self) -> None:
+        """librdkafka's admin client goes on asking the leaders that it knows of."""
+        try:
+            self._admin.list_topics(timeout=5)
+        except KafkaException:
+            pass
+
+    async def _until(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + PATIENCE
+        while not await asyncio.to_thread(condition):
+            if time.monotonic() > end:
+                seen = getattr(self, "_seen", None)
+                for worker in self.fleet.workers:
+                    worker.dump()
+                await asyncio.sleep(3)
+                has = {w.slot: sorted(w.partitions()) for w in self.fleet.workers if w.process is not None}
+                raise Stuck(f"{what}: not within {PATIENCE:g} s; committed {seen}, workers have {has}")
+            await asyncio.sleep(_LOOK)
