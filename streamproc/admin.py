@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -25,6 +25,7 @@ class AdminServer:
         ready: problems by name; while there are any, ``/readyz`` answers 503 and names them.
         healthy: likewise for ``/healthz``: what only a new process can cure.
         port: 0 takes a free one; :attr:`port` tells which.
+        routes: further pages.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class AdminServer:
         port: int = 0,
         ready: Problems = _none,
         healthy: Problems = _none,
+        routes: Sequence[web.RouteDef] = (),
     ) -> None:
         self.host = host
         self.port = port
         self._registry = registry
         self._ready = ready
         self._healthy = healthy
+        self._routes = routes
         self._runner: web.AppRunner | None = None
 
     @property
@@ -53,6 +56,7 @@ class AdminServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_routes(self._routes)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         try:

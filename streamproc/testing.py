@@ -32,6 +32,7 @@ from streamproc.define.topic import Topic
 from streamproc.errors import DefinitionError
 from streamproc.log.partition import partition_of
 from streamproc.log.ports import Headers
+from streamproc.process.table_changes import TableChanges
 from streamproc.record import Record
 from streamproc.runtime.agent_task import AgentTask
 from streamproc.runtime.flow_task import FlowTask, Sequenced
@@ -248,6 +249,16 @@ class TestDriver:
                 elif isinstance(task, Sequenced):
                     await task.hear(topic.name, batch.offset, np.array([batch.origin]), np.array([batch.time]))
                 self._running = None
+                if isinstance(task, AgentTask):
+                    await self._tell_changes(reader.name, batch.partition, task)
+
+    async def _tell_changes(self, stage: str, partition: int, task: AgentTask) -> None:
+        """As the flush of a worker would, after every batch."""
+        streams = [table.change_stream for table in self.app.tables.values() if table.change_stream is not None]
+        if streams:
+            changes, time = task.tables.changes(), task.tables.header()["time"]
+            for stream, records in TableChanges(streams, stage, partition).records(changes, time, self.now):
+                await self.send(stream.channel, records, [self.now] * len(records))
 
     async def _put_everywhere(self, stage: str, batch: Batch) -> None:
         self._shared[stage].put(batch)

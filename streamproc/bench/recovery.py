@@ -30,11 +30,11 @@ from streamproc.bench.topics import PARTITIONS
 from streamproc.define.windows import tumbling
 from streamproc.errors import StreamprocError
 
-ROWS, SHORT = 1_000_000, 20_000
+ROWS, SHORT = 1_000_000, 100_000  # a partition with fewer than 20,000 is not worth a snapshot
 PROBES = 64  # events after the restart: enough for each partition to have some
 _FAR = 40 * 86_400_000  # ms: behind the window's end
 _COMMAND = (sys.executable, "-m", "streamproc.bench.restart")
-_STOP = 60.0  # seconds
+_STOP, _SNAPSHOTS = 60.0, 60.0  # seconds
 _LOOK = 0.1
 WAYS = {
     "windows, changelog": ("kept-windows", False),
@@ -94,9 +94,9 @@ def recovery_round(fixtures: Fixtures, found: Recovery, timeout: float) -> None:
         try:
             with process(command, environ) as child:
                 until_committed(fixture, name, child, timeout)
+                if snapshots:
+                    _until_snapshots(Path(folder), child)
                 _end(child)
-            if snapshots and not any(Path(folder).rglob("*.state")):
-                raise StreamprocError("recovery: the worker has left no snapshot")
             fixture.append(probes(found.rows))
             with process(command, environ) as child:
                 line = child.line('{"first"', timeout)
@@ -121,6 +121,16 @@ def until_committed(fixture: Fixture, group: str, child: Process, timeout: float
         child.alive()
         if time.monotonic() > deadline:
             raise StreamprocError(f"{group}: not done within {timeout:g} s")
+        time.sleep(_LOOK)
+
+
+def _until_snapshots(folder: Path, child: Process) -> None:
+    """Returns when there is one of each partition."""
+    deadline = time.monotonic() + _SNAPSHOTS
+    while len(list(folder.rglob("*.state"))) < PARTITIONS:
+        child.alive()
+        if time.monotonic() > deadline:
+            raise StreamprocError(f"recovery: no snapshots within {_SNAPSHOTS:g} s")
         time.sleep(_LOOK)
 
 

@@ -41,6 +41,16 @@ def worker(
     stall_after: Annotated[
         float, typer.Option(min=1.0, help="Seconds without progress where there is work, after which it starts anew.")
     ] = 120.0,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            envvar="STREAMPROC_INSTANCE",
+            help="This worker's name, also after a restart: it gets its partitions back at once.",
+        ),
+    ] = None,
+    serve_tables: Annotated[
+        bool, typer.Option("--serve-tables", help="Serve the rows of tables on the admin port, to whoever reaches it.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
     """Run a topology's agents until Ctrl-C or SIGTERM. Several workers of one topology share its partitions."""
@@ -48,11 +58,20 @@ def worker(
     definition = load_app(topology)
     from streamproc.admin import AdminServer
     from streamproc.avro.registry import open_registry
+    from streamproc.runtime.table_pages import TablePages
+    from streamproc.runtime.table_reader import TableReader
     from streamproc.runtime.worker import Worker
 
     async def work(told: asyncio.Event) -> None:
         running = made()
-        admin = AdminServer(running.metrics.registry, host=host, port=admin_port, ready=lambda: running.problems())
+        pages = TablePages(definition, lambda: running.live_tables(), TableReader(definition, kafka).find)
+        admin = AdminServer(
+            running.metrics.registry,
+            host=host,
+            port=admin_port,
+            ready=lambda: running.problems(),
+            routes=pages.routes() if serve_tables else (),
+        )
         await admin.start()
         try:
             while await _stalls(running, told, f"metrics on {admin.url}/metrics"):
@@ -70,6 +89,7 @@ def worker(
             replication=replication,
             state_dir=state_dir,
             stall_after=stall_after,
+            instance=instance,
         )
 
     serve(work)

@@ -159,7 +159,7 @@ def late_topic(name: str, given: Input) -> Topic:
     """Declares the topic of an input's late records."""
     topic = given.topic
     return topic.app.topic(
-        name, topic.record, key=topic.key, time=topic.time, partitions=topic.partitions, publish=False
+        name, topic.record, key=topic.key, time=topic.time, partitions=topic.partitions, publish=False, ahead=None
     )
 
 

@@ -65,7 +65,9 @@ class App:
         self._tables: dict[str, Table[Any]] = {}
         self._agents: dict[str, Stage] = {}
         self._faust: list[Callable[[Any], None]] = []
-        self.dead_letters = self.topic(f"{name}-dead-letters", DeadLetter, time="time", partitions=1, publish=False)
+        self.dead_letters = self.topic(
+            f"{name}-dead-letters", DeadLetter, time="time", partitions=1, publish=False, ahead=None
+        )
 
     def topic(
         self,
@@ -78,9 +80,12 @@ class App:
         partitions: int | None = None,
         config: Mapping[str, str] = MappingProxyType({}),
         publish: bool = True,
+        ahead: Duration | None = "1d",
     ) -> Topic:
         """Declares a topic; its arguments are :class:`~streamproc.define.topic.Topic`'s."""
-        return self._declare(Topic(self, name, record, key, time, id, self._count(partitions), config, publish))
+        most = None if ahead is None or time is None else milliseconds(ahead, f"topic {name!r}, ahead")
+        count = self._count(partitions)
+        return self._declare(Topic(self, name, record, key, time, id, count, config, publish, most))
 
     def channel(
         self,
@@ -144,6 +149,7 @@ class App:
             raise DefinitionError(f"table {name!r} is declared twice")
         table: Table[Any] = Table(name, default, key=key, value=value, ttl=ttl, volatile=volatile)
         self._tables[name] = table
+        table.app = self
         return table
 
     def agent(

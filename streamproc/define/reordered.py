@@ -59,6 +59,7 @@ def rekeyed(flow: Flow, key: Any, record: type[Record] | None, name: str | None,
         time=flow.time,
         partitions=flow.partitions if partitions is None else partitions,
         publish=False,
+        ahead=None,
     )
     app.add(Pipeline(name, flow.inputs, Rekey(), flow.fields, (), (topic,), (None,)))
     return flow.of(topic, origins=given.topic.partitions)

@@ -35,6 +35,8 @@ class Topic(Flowing):
         partitions: how many partitions it is created with.
         config: further settings of the topic, by Kafka's names.
         publish: whether WebSocket clients may publish to it.
+        ahead: milliseconds by which an event's time may be later than the record's timestamp. One with a later time is
+            put aside: it would close everybody's windows. None: any time will do.
 
     Raises:
         DefinitionError: a field is not there or of the wrong type.
@@ -51,6 +53,7 @@ class Topic(Flowing):
     partitions: int = 4
     config: Mapping[str, str] = field(default_factory=dict, repr=False)
     publish: bool = True
+    ahead: int | None = None
 
     def __post_init__(self) -> None:
         what = f"topic {self.name!r}"

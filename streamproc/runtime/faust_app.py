@@ -19,6 +19,7 @@ from streamproc.runtime.shared_tables import own_sources
 from streamproc.runtime.transport.driver import BlockSchema
 from streamproc.settings import KafkaSettings
 
+_SESSION = 10.0  # seconds without a sign of life, after which the group gives a worker's partitions to others
 _BUFFERED_BLOCKS = 2  # per agent: beyond that nothing is fetched, and what comes meanwhile makes bigger blocks
 
 
@@ -45,12 +46,14 @@ def build(
     *,
     failed: Callable[[Exception], None],
     assigned: Callable[[set[TP]], Awaitable[None]],
+    instance: str | None = None,
 ) -> faust.App:
     """The Faust app, not started.
 
     Args:
         runners: by agent name.
         failed: called with the exception that must stop the worker.
+        instance: this worker's name among the group's, if it keeps it over restarts: see :class:`Worker`.
         assigned: awaited when the group has given this worker its partitions.
     """
     faust_app = SlimApp(
@@ -63,8 +66,9 @@ def build(
         stream_buffer_maxsize=_BUFFERED_BLOCKS,
         stream_wait_empty=True,
         broker_commit_interval=0.5,
-        broker_session_timeout=15.0,
-        broker_heartbeat_interval=3.0,
+        broker_session_timeout=_SESSION,
+        broker_heartbeat_interval=_SESSION / 5,
+        consumer_group_instance_id=instance,
         consumer_max_fetch_size=4 << 20,
         consumer_auto_offset_reset="earliest",
         loghandlers=[],

@@ -111,6 +111,8 @@ class KeptTask:
         self._blocks: list[Block] = []
         self.changed = False
         self.on_change: Callable[[], None] = lambda: None
+        #: What is to be told of changes and header, in their flush.
+        self.tell: Callable[[Changes, Mapping[str, int | None]], Sequence[Result]] = lambda changes, header: ()
 
     @property
     def holds(self) -> bool:
@@ -158,7 +160,9 @@ class KeptTask:
         }
         head = Head(FORMAT, self.state.version(), dict(self.positions), self.state.header(), marks)
         done = [block for block in self._blocks if block.fetched.next_offset <= self.positions[block.topic]]
-        taken = Taken(self, self.state.changes(), head, self._results, done, self.ahead)
+        changes = self.state.changes()
+        results = [*self._results, *self.tell(changes, head.header)]
+        taken = Taken(self, changes, head, results, done, self.ahead)
         self._flushing = bool(self._results) or self._clocked
         self._clocked = False
         self._blocks = [block for block in self._blocks if block.fetched.next_offset > self.positions[block.topic]]

@@ -20,6 +20,7 @@ from streamproc.runtime.keeper import Keeper, KeptTask
 from streamproc.runtime.metrics import StageMetrics, WorkerMetrics
 from streamproc.runtime.repeats import Repeats
 from streamproc.runtime.shared_tables import SharedTable, everywhere, own_sources
+from streamproc.runtime.table_pages import LiveTables
 from streamproc.runtime.tasks import AggregationTask, AnyTask, task_for
 from streamproc.runtime.topic_reader import TopicReader
 from streamproc.runtime.transport.block import Block
@@ -285,6 +286,17 @@ class Runner:
         waits = isinstance(task, AgentTask) and task.waits_to_retry
         at = task.progress if isinstance(task, AgentTask) else None
         return self._next.get((topic, partition)), at, time.monotonic() if waits else None
+
+    def live_tables(self) -> list[LiveTables]:
+        """The tables of its tasks, for a look from outside."""
+        found = []
+        for partition, task in self._tasks.items():
+            if isinstance(task, AgentTask):
+                keeper = self._keeper(partition)
+                tables = task.tables if keeper is None or keeper.opened else None
+                positions = {topic: at for (topic, number), at in self._next.items() if number == partition}
+                found.append(LiveTables(self.definition.name, partition, tables, positions))
+        return found
 
     async def advance(self) -> None:
         """Lets the time of idle partitions close their windows."""

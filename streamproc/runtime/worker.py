@@ -27,6 +27,7 @@ from streamproc.log.batch_builder import BATCH_OVERHEAD
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.kafka_producer import KafkaProducer
 from streamproc.runtime import faust_app
+from streamproc.runtime.change_streams import ChangeStreams
 from streamproc.runtime.followed_tables import FollowedTable, followed_tables
 from streamproc.runtime.groups import groups
 from streamproc.runtime.kafka_outlet import KafkaOutlet
@@ -40,6 +41,7 @@ from streamproc.runtime.runner import Runner
 from streamproc.runtime.shared_tables import own_sources, shared_tables
 from streamproc.runtime.snapshots import Snapshots
 from streamproc.runtime.stalls import LoopWatch, Stalls
+from streamproc.runtime.table_pages import LiveTables
 from streamproc.runtime.tasks import needed_columns
 from streamproc.runtime.topic_reader import TopicReader
 from streamproc.runtime.topics import changelog_specs, check_changelogs, has_state, topic_specs
@@ -90,6 +92,8 @@ class Worker:
         registry: of schemas.
         metrics: its metrics; one that takes the place of another goes on with those of that.
         replication: of the topics that it creates.
+        instance: this worker's name in its group, also after a restart: it then gets its partitions back at once, also
+            if it was killed. While it is away nobody else has them, until its session is over.
         stall_after: seconds without any progress where there is work, after which :meth:`run` raises Stalled.
         state_dir: for snapshots of state, which shorten the next start; what is there may be deleted at any time.
     """
@@ -104,9 +108,10 @@ class Worker:
         replication: int = 1,
         state_dir: Path | None = None,
         stall_after: float = 120.0,
+        instance: str | None = None,
     ) -> None:
         self.app, self.kafka, self.registry, self.replication = app, kafka, registry, replication
-        self.state_dir = state_dir
+        self.state_dir, self._instance = state_dir, instance
         self.metrics = metrics or WorkerMetrics(CollectorRegistry())
         self.ready = False
         self.stuck = False  # threads of Faust are left that only the process's end stops
@@ -118,6 +123,7 @@ class Worker:
         self._limits: dict[str, int] = {}  # by topic, how many bytes a batch may have
         self._producer: KafkaProducer | None = None
         self._batches: BatchProducer | None = None  # of results that come as columns
+        self._codecs: dict[str, Codec] = {}  # by topic
         self._topic_ids: dict[str, str] = {}  # of sources: Kafka's
         self._groups = groups(app)
         self._shared = shared_tables(app)  # those that are everywhere
@@ -147,6 +153,7 @@ class Worker:
             await admin.close()
         await _prepare_kernels()
         codecs = {t.name: await asyncio.to_thread(Codec.of, t, self.registry) for t in self.app.topics.values()}
+        self._codecs = codecs
         self._producer, self._batches = self._make_producers()
         await self._batches.start()
         self._runners = self._make_runners(codecs)
@@ -171,6 +178,7 @@ class Worker:
             self.kafka,
             failed=self.fail,
             assigned=self._assigned,
+            instance=self._instance,
         )
         _keep_objects()
         await self._faust.start()
@@ -252,6 +260,10 @@ class Worker:
                 found["kafka"] = producer.problem
         return found
 
+    def live_tables(self) -> list[LiveTables]:
+        """The tables of this worker's tasks, for a look from outside."""
+        return [tables for runner in self._runners.values() for tables in runner.live_tables()]
+
     def assignment(self) -> dict[str, list[int]]:
         """The partitions that this worker has, by topic."""
         found: dict[str, list[int]] = {}
@@ -261,7 +273,14 @@ class Worker:
 
     def _make_runners(self, codecs: dict[str, Codec]) -> dict[str, Runner]:
         readers = {
-            topic: TopicReader(topic.name, codecs[topic.name], self._columns(topic), self.metrics)
+            topic: TopicReader(
+                topic.name,
+                codecs[topic.name],
+                self._columns(topic),
+                self.metrics,
+                time=topic.time,
+                ahead=topic.ahead,
+            )
             for topic in self._sources()
         }
         assert self._producer is not None
@@ -298,6 +317,7 @@ class Worker:
                 ids = {topic: self._topic_ids.get(topic) for topic in runner.sources}
                 kept = runner.keep_state(partition, limit, ids)
                 if kept is not None:
+                    kept.tell = ChangeStreams(self.app, stage.name, partition, self._codecs, self._limits).results
                     found.append(kept)
         return found
 

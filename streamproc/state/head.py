@@ -1,4 +1,4 @@
-"""The head of a changelog partition: the record that says what its rows mean, and of which positions in its sources they are."""
+"""The head of a changelog partition: the record that says what its rows mean, and up to where they have the sources."""
 
 from __future__ import annotations
 

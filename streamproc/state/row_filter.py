@@ -64,7 +64,7 @@ def _condition(text: str) -> Wanted:
     def check(row: TableRow) -> bool:
         value = _at(getattr(row, root), names)
         if compare is operator.ne:
-            return value is _MISSING or bool(value != other)
+            return bool(value != other)  # also of what is not there
         if value is _MISSING or not _comparable(value, other):
             return False
         return compare(value, other)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streamproc.avro.codec import Codec
 from streamproc.avro.registry import open_registry
@@ -131,6 +131,17 @@ class Expected:
             self.pairs.setdefault((tick.unit, tick.ts // 1000 % 2), []).append(tick.x)
             if len(self.pairs.setdefault((tick.unit, 0), [])) > 5:
                 del self.pairs[tick.unit, 0]
+
+
+def lying(kafka: KafkaSettings, topic: str, partition: int) -> dict[bytes, bytes | None]:
+    """What a partition has last of every key."""
+    consumer = Consumer(kafka.librdkafka() | {"group.id": "lying", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, partition, 0)])
+    found: dict[bytes, bytes | None] = {}
+    while (raw := consumer.poll(20)) is not None and raw.error() is None:
+        found[raw.key() or b""] = raw.value()
+    consumer.close()
+    return found
 
 
 def page(url: str) -> tuple[int, Any]:

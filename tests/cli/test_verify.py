@@ -19,9 +19,8 @@ from streamproc.state import snapshot
 from streamproc.state.head import Head, decode, encode
 from streamproc.state.rows import HEAD, ROW
 from streamproc.state.table_rows import row_key
-from tests.cli.table_kit import Expected, Place, made
+from tests.cli.table_kit import Expected, Place, lying, made
 from tests.cli.table_topology import NAME, PARTITIONS
-from tests.e2e.kit import everything
 
 pytestmark = pytest.mark.e2e
 TICKS = made(600)
@@ -57,8 +56,7 @@ def place(ran):
 
 def last(place: Place, stage: str) -> dict[bytes, bytes | None]:
     """What a changelog's partition has of every key."""
-    found = (raw for raw in everything(place.kafka, place.changelog(stage)) if raw.partition == AT)
-    return {raw.key: raw.value for raw in found if raw.key is not None}
+    return lying(place.kafka, place.changelog(stage), AT)
 
 
 def write(place: Place, stage: str, key: bytes, value: bytes | None) -> None:

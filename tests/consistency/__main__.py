@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.consistency import nemeses
 from tests.consistency.cluster import Cluster
-from tests.consistency.figures import Strike, table
+from tests.consistency.figures import Strike, line, table
 from tests.consistency.nemeses import Nemesis
 from tests.consistency.run import Run
 
@@ -79,11 +79,7 @@ async def _run(
             print(f"{time.strftime('%H:%M:%S')} {number:3} {nemesis.name:34}", end=" ", flush=True)
             strike = await run.cycle(nemesis)
             strikes.append(strike)
-            others = "-" if strike.others is None else f"{strike.others:.1f}"
-            struck = "-" if strike.struck is None else f"{strike.struck:.1f}"
-            took = time.monotonic() - began
-            said = f"recovered in {strike.recovery:5.1f} s; pause {struck} s, of others {others} s; {took:.0f} s in all"
-            print(said + (f"; {strike.ends} ended by themselves" if strike.ends else ""), flush=True)
+            print(line(strike, time.monotonic() - began), flush=True)
     except AssertionError as error:
         print(f"\nFAILED {type(error).__name__}: {error}", flush=True)
         return 1

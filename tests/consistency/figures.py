@@ -10,19 +10,39 @@ from typing import NamedTuple
 
 
 class Strike(NamedTuple):
-    """One cycle. All in seconds."""
+    """One cycle."""
 
     nemesis: str
-    recovery: float  # from its end until what lay in the source then is committed
-    struck: float | None  # the longest gap in results of partitions whose worker was struck
-    others: float | None  # of the others
+    began: float
+    recovery: float  # seconds from its end until what lay in the source then is committed
+    struck: Gap | None  # the longest, of partitions whose worker was struck
+    others: Gap | None  # of the others
     ends: int  # of workers that ended by themselves
 
 
-def longest_gap(times: Sequence[float], since: float, until: float) -> float:
+class Gap(NamedTuple):
+    """A time without results."""
+
+    seconds: float
+    since: float
+    partition: int
+
+
+def longest_gap(partition: int, times: Sequence[float], since: float, until: float) -> Gap:
     """Between two of these moments, of ``since``, ``until`` and those in between."""
     at = [since, *(t for t in times if since < t < until), until]
-    return max(after - before for before, after in pairwise(at))
+    return max(Gap(after - before, before, partition) for before, after in pairwise(at))
+
+
+def line(strike: Strike, took: float) -> str:
+    """What became of one."""
+    pauses = [
+        f"{gap.seconds:.1f} s from {gap.since - strike.began:.1f} s on of [{gap.partition}]" if gap else "-"
+        for gap in (strike.struck, strike.others)
+    ]
+    ended = f"; {strike.ends} ended by themselves" if strike.ends else ""
+    said = f"recovered in {strike.recovery:5.1f} s; pause {pauses[0]}, of others {pauses[1]}; {took:.0f} s in all"
+    return said + ended
 
 
 def table(strikes: Sequence[Strike]) -> str:
@@ -33,13 +53,17 @@ def table(strikes: Sequence[Strike]) -> str:
     head = f"{'seconds: median / p99 / max':34}{'n':>4}  {'recovery':>20}  {'pause, struck':>20}  {'others':>20}  ended"
     lines = [head, "-" * len(head)]
     for name, some in by_name.items():
-        cells = [_cell([getattr(s, field) for s in some]) for field in ("recovery", "struck", "others")]
+        cells = [
+            _cell([strike.recovery for strike in some]),
+            _cell([strike.struck.seconds for strike in some if strike.struck]),
+            _cell([strike.others.seconds for strike in some if strike.others]),
+        ]
         lines.append(f"{name:34}{len(some):4}  {'  '.join(cells)}  {sum(s.ends for s in some):5}")
     return "\n".join(lines)
 
 
-def _cell(values: Sequence[float | None]) -> str:
-    there = sorted(value for value in values if value is not None)
+def _cell(values: Sequence[float]) -> str:
+    there = sorted(values)
     if not there:
         return f"{'-':>20}"
     high = there[min(len(there) - 1, int(len(there) * 0.99))]

@@ -8,11 +8,9 @@ from collections import defaultdict
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamproc.settings import KafkaSettings
-
-Place = tuple[str, int]  # topic, partition
+from tests.consistency.offsets import Place
 
 
 class Came(NamedTuple):
@@ -123,9 +121,3 @@ class Reader:
             if not times or times[-1] < now:
                 times.append(now)
         self._came[place].append(Came(offset, key, value))
-
-
-def ends(admin: AdminClient, places: list[Place]) -> dict[Place, int]:
-    """Where partitions end."""
-    asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
-    return {(tp.topic, tp.partition): found.result(10).offset for tp, found in admin.list_offsets(asked).items()}

@@ -6,12 +6,9 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from typing import Any
 
 from streamproc.avro.codec import Codec
 from streamproc.avro.registry import open_registry
@@ -22,18 +19,18 @@ from streamproc.state import topics as changelogs
 from tests.consistency import topology
 from tests.consistency.checks import Quick, Sink, Wrong, check_head, check_table
 from tests.consistency.cluster import Cluster
-from tests.consistency.figures import Strike, longest_gap
+from tests.consistency.figures import Gap, Strike, longest_gap
 from tests.consistency.nemeses import Nemesis
+from tests.consistency.offsets import Offsets
 from tests.consistency.oracle import IDENTITY, Oracle
 from tests.consistency.publishing import Publisher
-from tests.consistency.reading import Reader, ends
+from tests.consistency.reading import Reader
 from tests.consistency.topology import PARTITIONS
 from tests.consistency.workers import Fleet
 
 MORE = 2  # workers that come and go in a storm
 PATIENCE = 120.0  # seconds without any progress, after which a worker counts as stuck
 _LOOK = 0.1
-_T = TypeVar("_T")
 
 
 class Stuck(AssertionError):
@@ -70,7 +67,9 @@ class Run:
         self.fleet = Fleet([*lines, *[kafka] * MORE], environ, folder, replication=self._replication)
         self._repeats = guarantee == "at_least_once"
         self._stack = contextlib.AsyncExitStack()
-        self._admin = AdminClient(kafka.librdkafka() | {"log_level": 0})
+        self._offsets = Offsets(kafka, name, patience=PATIENCE)
+        self._stack.callback(self._offsets.close)
+        self._seen: list[int] = []  # offsets that the group had committed when we last looked
         self._oracles = [Oracle() for _ in range(PARTITIONS)]
 
     async def start(self, chance: random.Random) -> None:
@@ -114,8 +113,8 @@ class Run:
         await nemesis.strike(self)
         recovering = time.monotonic()
         await nemesis.recover(self)
-        there = await self._ask(self._source_ends)
-        await self._until(lambda: self._committed_at_least(there), "offsets are committed")
+        there = await self._ends()
+        await self._until(lambda: self._is_committed(there), "offsets are committed")
         recovered = time.monotonic()
         await asyncio.sleep(1)  # what comes in the end is a part of the pause
         await self.publisher.pause()
@@ -129,21 +128,20 @@ class Run:
         Raises:
             Wrong, Stuck: they are not.
         """
-        there = await self._ask(self._source_ends)
+        there = await self._ends()
         assert sum(there) == self.publisher.sent, f"{self.publisher.sent} events sent; {sum(there)} are in the log"
-        await self._until(lambda: self._committed_at_least(there), "everything is committed")
-        committed = await self._ask(self._committed)
-        if committed != there:
-            raise Wrong(f"committed: {committed}; the source ends at {there}")
+        await self._until(lambda: self._is_committed(there), "everything is committed")
+        if self._seen != there:
+            raise Wrong(f"committed: {self._seen}; the source ends at {there}")
         try:
-            await self._until(self._settled, "all results are there")
+            await self._until(lambda: asyncio.to_thread(self._settled), "all results are there")
         except Stuck as stuck:
             open_ = [s.open() for sinks in self._sinks.values() for s in sinks if not s.settled]
             quick = [q.differs(o) for q, o in zip(self._quick, self._oracles, strict=True)]
             raise Wrong("\n".join([*map(str, open_), f"quick: {quick}", str(stuck)])) from None
         places = [(topic, number) for topic in self._changelogs.values() for number in range(PARTITIONS)]
-        written = await self._ask(lambda: ends(self._admin, places))
-        await self._until(lambda: self.reader.has(written), "the changelogs are read")
+        written = await self._offsets.ends(places)
+        await self._until(lambda: asyncio.to_thread(self.reader.has, written), "the changelogs are read")
         for number in range(PARTITIONS):
             self._check_state(number, there[number])
 
@@ -169,12 +167,12 @@ class Run:
     ) -> Strike:
         arrivals = self.reader.arrivals(began - 1)
         struck = set().union(*(owners[slot] for slot in nemesis.victims))
-        gaps: dict[bool, list[float]] = {True: [], False: []}
+        gaps: dict[bool, list[Gap]] = {True: [], False: []}
         for partition in range(PARTITIONS):
             times = arrivals.get(partition, [])
-            gaps[partition in struck].append(longest_gap(times, began, max([recovered, *times[-1:]])))
+            gaps[partition in struck].append(longest_gap(partition, times, began, max([recovered, *times[-1:]])))
         worst = {hit: max(some, default=None) for hit, some in gaps.items()}
-        return Strike(nemesis.name, recovered - recovering, worst[True], worst[False], ended)
+        return Strike(nemesis.name, began, recovered - recovering, worst[True], worst[False], ended)
 
     def _settled(self) -> bool:
         """Takes what has come; whether that is all."""
@@ -206,53 +204,21 @@ class Run:
                 name, wanted = tables[stage]
                 check_table(f"{stage}[{number}]", rows, name, dict(wanted))
 
-    # What Kafka says.
-
-    def _source_ends(self) -> list[int]:
+    async def _ends(self) -> list[int]:
         places = [(self.topic("events"), number) for number in range(PARTITIONS)]
-        found = ends(self._admin, places)
-        return [found[place] for place in places]
+        return [*(await self._offsets.ends(places)).values()]
 
-    def _committed(self) -> list[int]:
-        wanted = [TopicPartition(self.topic("events"), number) for number in range(PARTITIONS)]
-        answer = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.name, wanted)])
-        found = {at.partition: max(0, at.offset) for at in answer[self.name].result(10).topic_partitions}
-        return [found[number] for number in range(PARTITIONS)]
-
-    def _committed_at_least(self, there: list[int]) -> bool:
-        try:
-            self._seen = self._committed()
-        except KafkaException:
-            return False
+    async def _is_committed(self, there: list[int]) -> bool:
+        self._seen = await self._offsets.committed(self.topic("events"), PARTITIONS)
         return all(at >= end for at, end in zip(self._seen, there, strict=True))
 
-    async def _ask(self, question: Callable[[], _T]) -> _T:
-        """Its answer, when there is one: brokers may just come back."""
+    async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
         end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return await asyncio.to_thread(question)
-            except KafkaException:
-                if time.monotonic() > end:
-                    raise
-                await asyncio.sleep(_LOOK)
-                await asyncio.to_thread(self._learn)
-
-    def _learn(self) -> None:
-        """librdkafka's admin client goes on asking the leaders that it knows of."""
-        try:
-            self._admin.list_topics(timeout=5)
-        except KafkaException:
-            pass
-
-    async def _until(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + PATIENCE
-        while not await asyncio.to_thread(condition):
+        while not await condition():
             if time.monotonic() > end:
-                seen = getattr(self, "_seen", None)
+                has = {w.slot: sorted(w.partitions()) for w in self.fleet.workers if w.process is not None}
                 for worker in self.fleet.workers:
                     worker.dump()
                 await asyncio.sleep(3)
-                has = {w.slot: sorted(w.partitions()) for w in self.fleet.workers if w.process is not None}
-                raise Stuck(f"{what}: not within {PATIENCE:g} s; committed {seen}, workers have {has}")
+                raise Stuck(f"{what}: not within {PATIENCE:g} s; committed {self._seen}, workers have {has}")
             await asyncio.sleep(_LOOK)

@@ -102,5 +102,5 @@ def test_windows_close_and_late_events_are_late() -> None:
 
 
 def test_the_longest_gap() -> None:
-    assert longest_gap([0.5, 1.0, 4.0, 9.0], 1.5, 6.0) == 2.5
-    assert longest_gap([], 1.0, 4.0) == 3.0
+    assert longest_gap(2, [0.5, 1.0, 4.0, 9.0], 1.5, 6.0) == (2.5, 1.5, 2)
+    assert longest_gap(2, [], 1.0, 4.0) == (3.0, 1.0, 2)

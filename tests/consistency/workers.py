@@ -68,7 +68,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "streamproc", "worker", f"{Path(topology.__file__)}:app"),
-                    *("--replication", str(self.replication)),
+                    *("--replication", str(self.replication), "--verbose"),
                 ],
                 env=self.environ
                 | {

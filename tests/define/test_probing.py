@@ -184,7 +184,7 @@ class TestNulls:
             (N > 3, set()),
             (pl.coalesce(MAYBE, N) > 3, set()),
         ],
-        ids=str,
+        ids=["not null", "greater", "both not null", "or", "null", "another", "coalesce"],
     )
     def test_kept_out_by_a_condition(self, expr: pl.Expr, names: set[str]):
         assert never_null(expr, KNOWN).keys() == names

@@ -27,7 +27,7 @@ from tests.differential.topologies import Numbers
 Round = Sequence[tuple[str, Row]]  # a topic's short name, and a record; published in this order
 Rounds = Callable[[int], Sequence[Round]]
 Build = Callable[[str, Numbers], App]
-SECOND, MINUTE = 1000, 60_000
+SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
 SUMS = ("sum", "mean", "variance")  # what depends on the order of addition
 
 
@@ -65,7 +65,7 @@ class Job:
     late: bool = False
 
 
-_DAY = 24 * 60 * MINUTE
+_DAY = 24 * HOUR
 
 
 def _last(rows: Sequence[Row], time: str) -> int:
@@ -80,7 +80,7 @@ def _closed(rows: Sequence[Row], by: int) -> list[Round]:
 
 def _uc3(n: int) -> list[Round]:
     sensors = names(8)
-    rows = [*readings(6, sensors, n, 60 * _DAY // n, 60 * MINUTE)]
+    rows = [*readings(6, sensors, n, 60 * _DAY // n, 6 * HOUR)]
     return [[("readings", row) for row in some] for some in (rows, hours(sensors, START + 400 * _DAY))]
 
 
@@ -120,7 +120,7 @@ _READINGS = {"readings": ActivePowerRecord}
 _SIDES = {"orders": Order, "payments": Payment}
 _LOOSE = dict.fromkeys(SUMS, 1e-12)
 _HOPPING = {"size": MINUTE, "step": 10 * SECOND, "grace": 5 * SECOND}
-_UC3 = {"size": 30 * _DAY, "step": _DAY, "grace": 60 * MINUTE, "streams_grace": 100 * _DAY}
+_UC3 = {"size": 30 * _DAY, "step": _DAY, "grace": 6 * HOUR, "streams_grace": 100 * _DAY}
 _UC4 = {"size": 10 * SECOND, "grace": 5 * SECOND, "streams_grace": _DAY}
 _JOIN = {"before": 3 * SECOND, "after": 5 * SECOND, "grace": 2 * SECOND}
 

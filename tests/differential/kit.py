@@ -15,6 +15,7 @@ from streamproc.avro.codec import Codec
 from streamproc.avro.registry import open_registry
 from streamproc.bench.produce import encoder
 from streamproc.define.app import App
+from streamproc.errors import StreamprocError
 from streamproc.log.partition import partition_of
 from streamproc.record import Record
 from streamproc.settings import KafkaSettings
@@ -60,18 +61,24 @@ class Place:
         """How many records a topic has."""
         return len(self._values(self._whole(topic)))
 
-    def until_done(self, group: str, topics: Callable[[], Iterable[str]], alive: Callable[[], None]) -> None:
+    def until_done(
+        self, group: str, topics: Callable[[], Iterable[str]], alive: Callable[[], None], timeout: float
+    ) -> None:
         """Returns when the group has committed all that lies in the topics, or comes to lie there while it works.
 
         What is committed is asked first: it is committed when Kafka has what came of it.
+
+        Raises:
+            StreamprocError: that took longer than ``timeout`` seconds.
         """
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + timeout
         while True:
             alive()
             names = sorted(topics())
             if names and not self._values(self._behind(group, names), at_most=1):
                 return
-            assert time.monotonic() < deadline, f"{group}: not done within {_PATIENCE:g} s"
+            if time.monotonic() > deadline:
+                raise StreamprocError(f"{group}: not done within {timeout:g} s")
             time.sleep(_LOOK)
 
     def topics_of(self, application: str, short: Sequence[str]) -> Callable[[], list[str]]:
@@ -99,7 +106,12 @@ class Place:
 
     def _values(self, places: Sequence[TopicPartition], at_most: int = 1 << 62) -> list[bytes]:
         """Values from these places on to the ends; the markers of transactions are not among them."""
-        options = {"group.id": "reads", "enable.auto.commit": False, "enable.partition.eof": True}
+        options = {
+            "group.id": "reads",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+        }
         found: list[bytes] = []
         with closing(Consumer(self.kafka.librdkafka() | options)) as consumer:
             consumer.assign(list(places))

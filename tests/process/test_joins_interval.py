@@ -181,6 +181,16 @@ def test_rows_that_match_later_are_told_by_flags_alone(way: bool):
     assert [n for _, n, _, _ in found] == [at for at in range(1000) if at not in (7, 999)]
 
 
+def test_a_chunk_that_is_written_anew_takes_its_flags_in(way: bool):
+    join = plain(0, 10**6, "left")
+    operator, kept = IntervalOperator(join, way), Kept()
+    for given in ([Row(L, "a", 0, (1,))], [Row(R, "a", 1, (2,))], [Row(L, "b", 2, (3,))]):
+        operator.take(ordered(given, join), 0)
+        kept.flush(operator)
+        assert len([key for key in kept.rows if key[1] == interval_chunks._FLAGS]) == (given[0].side == R)
+    assert taken(kept.brought_back(join, way), join, [], FOREVER) == [("b", 3, None, 2)]
+
+
 def test_both_ways_keep_the_same_bytes():
     kept = []
     for compiled in WAYS:

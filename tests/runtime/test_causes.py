@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamproc.compiled import available
 from streamproc.runtime.causes import causes_of
+from tests.process.kit import bits
+from tests.process.window_kit import aggregation, events, run, windows
 
 
 @given(st.lists(st.integers(0, 5)))
@@ -31,3 +36,22 @@ def test_origins_are_what_readers_find():
     origins = causes.origins("stage", 3)
     assert (origins.stages, origins.stage.tolist(), origins.partition.tolist()) == (("stage",), [0, 0, 0], [3, 3, 3])
     assert (origins.offset.tolist(), origins.number.tolist()) == ([4, 4, 9], [0, 1, 0])
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data(), windows(), st.booleans(), st.booleans())
+def test_windows_give_the_same_ids_however_their_events_are_cut(data: Any, drawn: Any, often: bool, compiled: bool):
+    """Else what a window gave before a crash would not be known when it comes again."""
+    window, scale = drawn
+    every = scale if often and "Aligned" in type(window).__name__ else None
+    definition = aggregation(window, grace=0 if "Count" in type(window).__name__ else 1, every=every)
+    rows = data.draw(events(scale))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=6)))
+    told = []
+    for some in ([], cuts):
+        found = run(definition, rows, some, compiled=compiled and available())
+        causes = causes_of(np.array(found.causes, np.int64))
+        assert causes is not None
+        ids = zip(causes.offsets.tolist(), causes.numbers.tolist(), strict=True)
+        told.append([(*id, *bits(result)) for id, result in zip(ids, found.results, strict=True)])
+    assert told[0] == told[1]
