@@ -222,24 +222,10 @@ def _largest(kafka: KafkaSettings, topic: str) -> int:
 
 
 def _wanted(stage: str | None, reason: str | None, topic: str | None, since: str | None) -> Wanted:
+    from streamproc.cli.instants import instant
     from streamproc.cli.letters import Wanted
 
-    return Wanted(stage, reason, topic, None if since is None else _instant(since))
-
-
-def _instant(text: str) -> int:
-    """Milliseconds since the epoch: of a time, or of so long ago. A time without a zone is this machine's."""
-    from streamproc.define.duration import milliseconds
-    from streamproc.errors import DefinitionError
-
-    try:
-        return int(time.time() * 1000) - milliseconds(text)
-    except DefinitionError:
-        pass
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, OverflowError, OSError):
-        raise SettingsError(f"--since: expected 1h, 30m or a time such as 2026-01-31T12:00Z; got {text!r}") from None
+    return Wanted(stage, reason, topic, None if since is None else instant(since, "--since"))
 
 
 def _row(found: Found, newest: Newest, output: Format) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamproc.avro.codec import Codec
-from streamproc.avro.ports import Registry, Schema
+from streamproc.avro.ports import Registry
+from streamproc.avro.read_only import ReadOnlyRegistry
 from streamproc.define.deadletter import DeadLetter
 from streamproc.errors import BrokerUnavailable, StreamprocError, TopicError, UndecodableRecord
 from streamproc.log.kafka_admin import KafkaAdmin
@@ -80,19 +81,6 @@ class Newest:
     more: bool = False  # whether there are older ones
 
 
-class ReadingRegistry:
-    """A registry to which nothing is added."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-
-    def register(self, subject: str, schema: Schema) -> int:
-        return 0  # no schema has this id
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._registry, name)
-
-
 class Letters:
     """The letters of one topic, from where it begins up to where it ended when this was made. Blocking.
 
@@ -109,7 +97,7 @@ class Letters:
         self.info = asyncio.run(_describe(kafka, topic))
         self.stranger_count = 0  # records that are no letters
         self.stranger: tuple[int, int, str] | None = None  # the first of them: where, and why
-        self._codec = Codec(DeadLetter, ReadingRegistry(registry), "")
+        self._codec = Codec(DeadLetter, ReadOnlyRegistry(registry), "")
         self._consumer = Consumer(
             kafka.librdkafka()
             | {

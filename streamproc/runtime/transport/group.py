@@ -11,6 +11,7 @@ belongs to it is refused then (transactional ids), and other results are the sam
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -20,9 +21,11 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.consumer import group_coordinator as aiokafka_group
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from streamproc.runtime.transport.assignor import Assignor
 
+_LEAVE = 1.0  # seconds that it may take
 _commits: ContextVar[bool] = ContextVar("commits", default=False)  # whether this is a commit
 
 
@@ -44,6 +47,7 @@ class LateGroup(aiokafka_group.GroupCoordinator):  # type: ignore[misc]
     """A coordinator that calls the listener's ``on_partitions_revoked`` when all members have joined."""
 
     _kept: Any = None  # the assignment that was not let go of yet
+    _joins = False
     between = False  # all have joined, and nobody knows yet who gets what: Kafka takes no commits
 
     async def _on_join_prepare(self, previous_assignment: Any) -> None:
@@ -56,18 +60,39 @@ class LateGroup(aiokafka_group.GroupCoordinator):  # type: ignore[misc]
         kept, self._kept = self._kept, None
         if kept is None and not prepare:
             return
-        # The group waits for this one now, as long as it hears of it.
-        self._start_heartbeat_task()
+        if self.generation >= 0:  # the group waits for this one, as long as it hears of it
+            self._start_heartbeat_task()
         try:
             await super()._on_join_prepare(kept)
         finally:
             await self._stop_heartbeat_task()
 
-    # Commits go on while the group waits. A broker answers the requests of one connection one by one, so they need
-    # another one than that which waits; and one that comes too late says nothing of who is a member: heartbeats do.
+    async def _stop_heartbeat_task(self) -> None:
+        await asyncio.sleep(0)  # one that is cancelled before it has begun takes its canceller with it
+        await super()._stop_heartbeat_task()
+
+    async def close(self) -> None:
+        """Leaves the group, also while it waits for others, who would else wait for this one's session to end."""
+        leaving = asyncio.ensure_future(self._leave()) if self._joins else None
+        try:
+            await super().close()  # may be cancelled: by a listener that is gone
+        finally:
+            if leaving is not None:
+                await asyncio.wait([leaving], timeout=_LEAVE)
+                leaving.cancel()
+
+    async def _leave(self) -> None:
+        try:
+            await self._send_req(LeaveGroupRequest(self.group_id, self.member_id))
+        except KafkaError:
+            pass
+
+    # Commits go on while the group waits, and a worker may leave. A broker answers the requests of one connection one
+    # by one, so these need another one than that which waits. A commit that comes too late says nothing of who is a
+    # member: heartbeats do.
 
     async def _send_req(self, request: Any) -> Any:
-        if not isinstance(request, OffsetCommitRequest):
+        if not isinstance(request, OffsetCommitRequest | LeaveGroupRequest):
             return await super()._send_req(request)
         if self.coordinator_id is None:
             raise GroupCoordinatorNotAvailableError()
@@ -93,10 +118,11 @@ class LateGroup(aiokafka_group.GroupCoordinator):  # type: ignore[misc]
             super().request_rejoin()
 
     async def _do_rejoin_group(self, subscription: Any) -> Any:
+        self._joins = True
         try:
             return await _rejoin(self, subscription)
         finally:
-            self.between = False
+            self._joins = self.between = False
 
     async def _on_join_complete(self, generation: int, *args: Any) -> None:
         self.between = False

@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 from streamproc.errors import BrokerError, BrokerUnavailable, ProducerFenced
 from streamproc.log.batch_builder import Body
 from streamproc.log.ports import Delivery
-from streamproc.runtime.transport.sender import JOIN, Sender
+from streamproc.runtime.transport.sender import JOIN, Sender, said
 from streamproc.settings import KafkaSettings
 
 Done = Callable[[Delivery], None]
@@ -109,7 +109,7 @@ class BatchProducer:
                 them for good.
 
         Raises:
-            BrokerError: an earlier batch was refused for good.
+            ProducerFenced, BrokerError: an earlier batch was refused for good.
         """
         tp = TopicPartition(topic, partition)
         if tp not in self._known:
@@ -119,9 +119,9 @@ class BatchProducer:
         if self._closed:
             raise RuntimeError("send() on a producer that is closed")
         if self.fatal is not None:
-            raise BrokerError(self.fatal)
-        if self._transactional and not self._sender.client._txn_manager.is_in_transaction():
-            raise RuntimeError("send() outside of a transaction")
+            raise _lost(self.fatal)
+        if self._transactional:
+            self._check_transaction()
         ticket = next(self._tickets)
         self._waiting[ticket] = (len(body.data), done)
         self._bytes += len(body.data)
@@ -150,7 +150,7 @@ class BatchProducer:
         """
         await self.flush()
         if self.fatal is not None:
-            raise (ProducerFenced if _FENCED.search(self.fatal) else BrokerError)(self.fatal)
+            raise _lost(self.fatal)
         await self._transact(self._sender.client.commit_transaction)
 
     async def abort(self) -> None:
@@ -161,8 +161,18 @@ class BatchProducer:
         try:
             await self._sender.run(step())
         except KafkaError as error:
-            said = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise (ProducerFenced if _FENCED.search(said) else BrokerError)(f"a transaction failed: {said}") from error
+            raise _lost(f"a transaction failed: {said(error)}") from error
+
+    def _check_transaction(self) -> None:
+        """Raises where what is sent now would not be in a transaction."""
+        manager = self._sender.client._txn_manager
+        if manager.is_in_transaction():
+            return
+        ended = manager.wait_for_transaction_end()
+        error = ended.exception() if ended is not None and ended.done() and not ended.cancelled() else None
+        if error is None:
+            raise RuntimeError("send() outside of a transaction")
+        raise _lost(f"a transaction failed: {said(error)}") from error
 
     async def close(self, timeout: float | None = None) -> None:
         """Flushes and lets go. ``timeout`` overrides ``close_timeout``."""
@@ -226,3 +236,7 @@ class BatchProducer:
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
         await waiter
+
+
+def _lost(said: str) -> BrokerError:
+    return (ProducerFenced if _FENCED.search(said) else BrokerError)(said)
