@@ -13,7 +13,9 @@
     │   ├── InvalidRecord        it does not fit its schema (names the field)
     │   ├── UndecodableRecord    its bytes are not what its framing says
     │   ├── OversizedRecord      its topic does not take so many bytes
+    │   ├── TimeAhead            its event time is too far ahead of when it was taken in
     │   └── AggregateError       an aggregate of one's own refused it, or failed to make it
+    ├── Stalled                  a worker has work, and gets on with none of it
     ├── StateError               kept state cannot be read, or is of another kind; it is never misread
     └── BrokerError
         ├── BrokerUnavailable    nobody answers at that address
@@ -100,6 +102,12 @@ class OversizedRecord(RecordError):
     def __init__(self, topic: str, size: int, most: int, what: str = "") -> None:
         said = f"a record{what and ' ' + what} of about {size:,} bytes"
         super().__init__(f"{said} for {topic}, which takes {most:,} (its max.message.bytes)")
+
+
+class TimeAhead(RecordError):
+    """An event time so far beyond the moment at which the event was taken in that it must be wrong."""
+
+    reason = "time_ahead"
 
 
 class AggregateError(RecordError):

@@ -11,11 +11,13 @@ import polars as pl
 from streamproc.avro.agree import schema_of
 from streamproc.avro.ports import Registry
 from streamproc.avro.registry import open_registry
-from streamproc.bench import reference
+from streamproc.bench import joined, reference
 from streamproc.bench.inputs import Input
 from streamproc.bench.produce import append, produce
 from streamproc.bench.reference import Asked
 from streamproc.bench.topics import Topics, columns
+from streamproc.bench.topologies import GRACE, NEAR
+from streamproc.define.duration import milliseconds
 
 
 class Fixture:
@@ -25,6 +27,7 @@ class Fixture:
         self.given, self.count, self.topics = given, count, topics
         self.topic = topics.make(topics.name(given.name))
         self.schema = schema_of(given.record)
+        self.beside: Fixture | None = None  # what a join reads with it
         self._events: pl.DataFrame | None = None
         self._expected: dict[str, pl.DataFrame] = {}
         self._schema_id = registry.register(f"{self.topic}-value", self.schema)
@@ -47,6 +50,21 @@ class Fixture:
             self._events = pl.concat(parts)
         return self._events
 
+    @property
+    def sources(self) -> tuple[Fixture, ...]:
+        """This one, and what is beside it."""
+        return (self,) if self.beside is None else (self, self.beside)
+
+    def joined(self, how: str) -> pl.DataFrame:
+        """What a join of the two must give; computed once."""
+        if how not in self._expected:
+            assert self.beside is not None
+            within, grace = (milliseconds(each, "a join") for each in (NEAR, GRACE))
+            sides = self.events, self.beside.events
+            near = how == "near"
+            self._expected[how] = joined.near(*sides, within, grace) if near else joined.latest(*sides, grace)
+        return self._expected[how]
+
     def expected(self, asked: Asked) -> pl.DataFrame:
         """The windows that must come; computed once."""
         name = repr(asked)
@@ -65,8 +83,12 @@ class Fixtures:
         self._tell = tell
         self._made: dict[tuple[str, int], Fixture] = {}
 
-    def of(self, given: Input, count: int) -> Fixture:
-        """The input's first ``count`` events."""
+    def of(self, given: Input, count: int, beside: Input | None = None) -> Fixture:
+        """The input's first ``count`` events; with a second input, the first half of either."""
+        if beside is not None:
+            found = self.of(given, count // 2)
+            found.beside = self.of(beside, count // 2)
+            return found
         at = (given.name, count)
         if at not in self._made:
             self._tell(f"writing {count:,} events of {given.name}")

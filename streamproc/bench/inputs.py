@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from streamproc.bench.records import Order, Telemetry, Trade
+from streamproc.bench.records import Order, Quote, Telemetry, Trade
 from streamproc.record import Record
 
 START = 1_700_000_000_000  # ms
@@ -77,6 +77,16 @@ def coming(count: int) -> Rows:
         for at, (which, price) in enumerate(zip(live, prices, strict=True), first):
             symbol, time = at * _COMING // count + which, START + at * HOUR // count
             yield {"symbol": f"K{symbol:07d}", "ts": time, "price": price, "size": 1.0, "venue": "X"}
+
+
+def quotes(count: int) -> Rows:
+    """What 200 symbols are bid for, in no order; between two trades each."""
+    random = np.random.default_rng(6)
+    for first in range(0, count, _CHUNK):
+        n = min(_CHUNK, count - first)
+        columns = zip(random.integers(0, _SYMBOLS, n).tolist(), (100 + random.random(n)).tolist(), strict=True)
+        for at, (name, bid) in enumerate(columns, first):
+            yield {"symbol": f"S{name:03d}", "ts": START + at * EVERY + EVERY // 2, "bid": bid, "ask": bid + 0.125}
 
 
 def telemetry(count: int) -> Rows:
@@ -150,6 +160,7 @@ INPUTS = {
         Input("trades-million", Trade, "symbol", lambda n: trades(n, 1_000_000, "K{:07d}"), batch=5000),
         Input("trades-distinct", Trade, "symbol", distinct, batch=5000),
         Input(COME_AND_GO, Trade, "symbol", coming),
+        Input("quotes", Quote, "symbol", quotes),
         Input("telemetry", Telemetry, "vehicle", telemetry),
         Input("orders", Order, "customer", orders, headers=trace),
     )

@@ -15,10 +15,10 @@ import polars as pl
 
 from streamproc.avro.agree import schema_of
 from streamproc.avro.codec import FRAME
-from streamproc.bench import check
+from streamproc.bench import check, joined
 from streamproc.bench.check import Verdict
 from streamproc.bench.inputs import INPUTS, Input
-from streamproc.bench.records import LargeOrder, TelemetryWindow, TradeCount, TradeWindow
+from streamproc.bench.records import LargeOrder, Quoted, TelemetryWindow, TradeCount, TradeWindow
 from streamproc.bench.reference import Asked
 from streamproc.bench.topics import Topics, columns
 from streamproc.bench.topologies import EVERY, LARGE
@@ -60,6 +60,7 @@ class Job:
         events: by default, and in the short form.
         floor: CPU seconds per million events of the least that could be done with this input, measured beside each
             round.
+        beside: a second input, of joins; each has half of the events. Their topology's name says what is joined.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Job:
     events: int
     short: int
     floor: Callable[[Fixture], float] | None = None
+    beside: Input | None = None
 
 
 def columns_of(topics: Topics, topic: str, record: type[Record]) -> pl.DataFrame:
@@ -88,6 +90,13 @@ def columns_of(topics: Topics, topic: str, record: type[Record]) -> pl.DataFrame
 def _windows(asked: Asked) -> Callable[[Fixture, pl.DataFrame, float], Verdict]:
     def judge(fixture: Fixture, found: pl.DataFrame, _: float) -> Verdict:
         return check.windows(found, fixture.expected(asked), asked)
+
+    return judge
+
+
+def _joined(how: str) -> Callable[[Fixture, pl.DataFrame, float], Verdict]:
+    def judge(fixture: Fixture, found: pl.DataFrame, _: float) -> Verdict:
+        return joined.judge(found, fixture.joined(how))
 
     return judge
 
@@ -186,6 +195,28 @@ JOBS = {
             _windows(SESSIONS),
             2_000_000,
             100_000,
+        ),
+        Job(
+            "interval",
+            "trades with all quotes within a second of them",
+            "near",
+            INPUTS["trades"],
+            Quoted,
+            _joined("near"),
+            2_000_000,
+            100_000,
+            beside=INPUTS["quotes"],
+        ),
+        Job(
+            "as-of",
+            "trades with the last quote before them",
+            "latest",
+            INPUTS["trades"],
+            Quoted,
+            _joined("latest"),
+            2_000_000,
+            100_000,
+            beside=INPUTS["quotes"],
         ),
         Job(
             "j2",

@@ -35,6 +35,25 @@ class TradeCount(Record):
     n: int
 
 
+class Quote(Record):
+    """What a symbol is bid and asked for."""
+
+    symbol: str
+    ts: int
+    bid: float
+    ask: float
+
+
+class Quoted(Record):
+    """A trade, and a quote of its symbol."""
+
+    symbol: str
+    ts: int
+    price: float
+    ts_right: int
+    bid: float
+
+
 class Telemetry(Record):
     """Thirty fields of every plain type, some of them null."""
 

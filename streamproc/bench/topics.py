@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import polars as pl
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamproc.avro.codec import FRAME
@@ -24,6 +24,11 @@ from streamproc.settings import KafkaSettings
 PARTITIONS = 4
 _AT_ONCE = 50_000  # records
 _PATIENCE = 30.0  # seconds without a record before reading back gives up
+_NO_COORDINATOR = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 _SYNC = b"streamproc-bench"
 
 
@@ -63,17 +68,10 @@ class Topics:
         return tuple(info.end)
 
     def lag(self, group: str, name: str) -> int:
-        """How many records lie behind the offsets that a group has committed.
-
-        A consumer asks: librdkafka's admin client ends the process where the group has no coordinator yet.
-        """
+        """How many records lie behind the offsets that a group has committed."""
         ends = self.ends(name)
-        consumer = Consumer(self.kafka.librdkafka() | {"group.id": group, "enable.auto.commit": False, "log_level": 3})
-        try:
-            found = consumer.committed([TopicPartition(name, p) for p in range(len(ends))], timeout=_PATIENCE)
-        finally:
-            consumer.close()
-        return sum(end - max(at.offset, 0) for end, at in zip(ends, found, strict=True))
+        found = committed(self.kafka, group, [TopicPartition(name, p) for p in range(len(ends))])
+        return sum(end - at.offset for end, at in zip(ends, found, strict=True))
 
     def drop(self, name: str) -> None:
         """Deletes a topic, those whose names go on from its name with a dash, and the group of that name."""
@@ -144,6 +142,23 @@ class Topics:
                     raise BrokerError(f"topic {name!r}[{partition}]: {error}")
             at = (messages[-1].offset() or 0) + 1
             yield Records(partition, [m.key() for m in messages], [m.value() or b"" for m in messages])
+
+
+def committed(kafka: KafkaSettings, group: str, places: list[TopicPartition]) -> list[TopicPartition]:
+    """The places with the offsets that a group has committed; 0 where it has none.
+
+    A consumer asks: librdkafka's admin client ends the process where the group has no coordinator yet.
+    """
+    consumer = Consumer(kafka.librdkafka() | {"group.id": group, "enable.auto.commit": False, "log_level": 3})
+    try:
+        found = consumer.committed(places, timeout=_PATIENCE)
+    except KafkaException as error:
+        if error.args[0].code() not in _NO_COORDINATOR:
+            raise BrokerError(f"group {group!r}: {error.args[0].str()}") from error
+        found = places
+    finally:
+        consumer.close()
+    return [TopicPartition(at.topic, at.partition, max(at.offset, 0)) for at in found]
 
 
 def columns(records: list[bytes], schema: Schema) -> pl.DataFrame:

@@ -13,6 +13,8 @@ from streamproc.bench.records import (
     LargeOrder,
     Order,
     Ping,
+    Quote,
+    Quoted,
     Telemetry,
     TelemetryWindow,
     Trade,
@@ -21,10 +23,12 @@ from streamproc.bench.records import (
 )
 from streamproc.define.aggregates import count, maximum, mean, minimum, total
 from streamproc.define.app import App
+from streamproc.define.flow import Flow
 from streamproc.define.windows import hopping, session, tumbling
 from streamproc.stream import Stream
 
 LARGE = 1500.0  # orders that come to more are reported: about one in ten
+NEAR, GRACE = "1s", "1s"  # of joins
 EVERY = 0.1  # seconds between two counts of a symbol
 
 
@@ -58,6 +62,27 @@ def _sessions(app: App, source: str) -> App:
         f"{app.name}-out", TradeWindow, n=count(), sum=total("price"), max=maximum("price"), mean=mean("price")
     )
     return app
+
+
+def near(source: str, name: str) -> App:
+    """Each trade with all quotes of its symbol that are at most a second away. ``source`` is both topics."""
+    app, trades, quotes = _joined(source, name)
+    trades.join(quotes, within=NEAR, grace=GRACE, idle=None).to(f"{name}-out", Quoted)
+    return app
+
+
+def latest(source: str, name: str) -> App:
+    """Each trade with its symbol's last quote before it."""
+    app, trades, quotes = _joined(source, name)
+    trades.as_of(quotes, grace=GRACE, idle=None).to(f"{name}-out", Quoted)
+    return app
+
+
+def _joined(source: str, name: str) -> tuple[App, Flow, Flow]:
+    app = App(name, flush=None)
+    left, right = source.split(",")
+    trades = app.topic(left, Trade, key="symbol", time="ts").select("symbol", "ts", "price")
+    return app, trades, app.topic(right, Quote, key="symbol", time="ts").select("symbol", "ts", "bid")
 
 
 def counts(source: str, name: str) -> App:
@@ -185,6 +210,8 @@ TOPOLOGIES: dict[str, Callable[[str, str], App]] = {
     "windows": windows,
     "exact-windows": exact_windows,
     "sessions": sessions,
+    "near": near,
+    "latest": latest,
     "counts": counts,
     "kept-windows": kept_windows,
     "kept-table": kept_table,
@@ -198,5 +225,7 @@ TOPOLOGIES: dict[str, Callable[[str, str], App]] = {
 
 
 def build(topology: str, source: str, name: str) -> App:
-    """A topology that reads topic ``source``. Its group is ``name``, and its other topics' names begin with that."""
+    """A topology that reads topic ``source``, or two with a comma between them. Its group is ``name``, and its other
+    topics' names begin with that.
+    """
     return TOPOLOGIES[topology](source, name)

@@ -1,8 +1,8 @@
 """The worker process under test: the product's own :class:`Worker`, metered from its first event to its last.
 
-Runs as ``python -m streamproc.bench.worker TOPOLOGY SOURCE NAME EVENTS``. It ends when every event is done and Kafka
-has every result, and prints one JSON line: :class:`Metered`. With 0 events it prints ``up`` and runs until its input is
-closed. It dies with whoever holds the other end of its input.
+Runs as ``python -m streamproc.bench.worker TOPOLOGY SOURCE NAME EVENTS [RESULTS]``. It ends when every event is done
+and Kafka has every result, or so many, and prints one JSON line: :class:`Metered`. With 0 events it prints ``up`` and
+runs until its input is closed. It dies with whoever holds the other end of its input.
 """
 
 from __future__ import annotations
@@ -100,6 +100,10 @@ class MeteredWorker(Worker):
         consumer = self._faust.consumer
         return sum(consumer.ledger.position(tp) or 0 for tp in consumer.assignment())
 
+    def results(self, topic: str) -> int:
+        """How many results of a topic Kafka has."""
+        return int(self.metrics.results.labels(topic)._value.get())
+
     def paths(self) -> dict[str, int]:
         """How many rows were decoded which way."""
         found: dict[str, int] = {}
@@ -111,7 +115,9 @@ class MeteredWorker(Worker):
         return found
 
 
-async def run(topology: str, source: str, name: str, events: int, closed: Callable[[], bool]) -> Metered | None:
+async def run(
+    topology: str, source: str, name: str, events: int, results: int | None, closed: Callable[[], bool]
+) -> Metered | None:
     """One run of a job; its figures, or None without a number of events to wait for.
 
     Raises:
@@ -135,14 +141,17 @@ async def run(topology: str, source: str, name: str, events: int, closed: Callab
             await until(closed, 0.05)
             return None
         await until(lambda: worker.meter.seen >= events, 0.01)
-        await until(lambda: worker.done() >= events, 0.001)
+        if results is None:
+            await until(lambda: worker.done() >= events, 0.001)
+        else:
+            await until(lambda: worker.results(f"{name}-out") >= results, 0.001)
         return worker.meter.result(worker.paths())
     finally:
         await worker.stop()
 
 
 def main(argv: list[str]) -> None:
-    topology, source, name, events = argv
+    topology, source, name, events, *results = argv
     ended = threading.Event()
 
     def watch() -> None:
@@ -155,7 +164,7 @@ def main(argv: list[str]) -> None:
     threading.Thread(target=watch, daemon=True).start()
     import uvloop
 
-    metered = uvloop.run(run(topology, source, name, int(events), ended.is_set))
+    metered = uvloop.run(run(topology, source, name, int(events), int(results[0]) if results else None, ended.is_set))
     if metered is not None:
         print(msgspec.json.encode(metered).decode(), flush=True)
     sys.stdout.flush()

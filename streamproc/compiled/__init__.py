@@ -13,7 +13,7 @@ import logging
 import os
 from functools import cache
 
-_KERNELS = ("accumulate", "cells", "keys", "records", "rows", "sessions", "texts", "values", "writer")
+_KERNELS = ("accumulate", "cells", "interval", "keys", "records", "rows", "sessions", "texts", "values", "writer")
 
 
 @cache

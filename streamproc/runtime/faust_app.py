@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -74,10 +75,11 @@ def build(
         loghandlers=[],
     )
     faust_app.source_groups = groups(app)
+    settled = asyncio.Event()  # what was assigned has its tasks and keepers; Faust lets events flow before that
     # Agents answer events, and somebody may wait; windows close when their time is over.
     agents_first = sorted(runners.items(), key=lambda item: isinstance(item[1].definition, Aggregation))
     for order, (name, runner) in enumerate(agents_first):
-        _add_agent(faust_app, name, runner, order, failed)
+        _add_agent(faust_app, name, runner, order, failed, settled)
 
     generation: int | None = None  # of the group, when partitions were given last
 
@@ -93,7 +95,12 @@ def build(
             have = [{tp.partition for tp in partitions if tp.topic == topic} for topic in runner.sources]
             await runner.keep(set.intersection(*have))
         await assigned(partitions)
+        settled.set()
 
+    async def let_go(*_: Any, **__: Any) -> None:
+        settled.clear()
+
+    faust_app.on_partitions_revoked.connect(let_go, weak=False)
     faust_app.on_partitions_assigned.connect(keep_assigned, weak=False)
     for hook in app.faust_hooks:
         hook(faust_app)
@@ -102,11 +109,19 @@ def build(
 
 
 def _add_agent(
-    faust_app: faust.App, name: str, runner: Runner, order: int, failed: Callable[[Exception], None]
+    faust_app: faust.App,
+    name: str,
+    runner: Runner,
+    order: int,
+    failed: Callable[[Exception], None],
+    settled: asyncio.Event,
 ) -> None:
     async def run(stream: Any) -> None:
         # Blocks are acknowledged when Kafka has their results, not when the next one is asked for.
         async for event in stream.noack().events():
+            await settled.wait()
+            if event.message.generation_id != faust_app.consumer_generation_id:
+                continue  # of partitions as they were assigned before: it comes again to whoever has its partition now
             try:
                 await runner.take(event.value)
             except Exception as error:

@@ -66,6 +66,7 @@ class Runner:
         self._keeper, self._hold = keeper, hold
         self._one = asyncio.Lock()  # one batch at a time, or the clock
         self._kept: dict[int, KeptTask] = {}
+        self._keeps = False  # whether its tasks have state to keep
         self._readers, self._outlet, self._clock = readers, outlet, clock
         self._all_metrics, self._metrics = metrics, StageMetrics(metrics, definition.name)
         self._tasks: dict[int, AnyTask] = {}
@@ -83,6 +84,8 @@ class Runner:
         began = time.perf_counter()
         keeper = self._keeper(block.partition)
         kept = self._kept.get(block.partition)
+        if kept is None and self._keeps:
+            return  # the partition is not this worker's
         if keeper is not None and kept is not None and not await self._is_ready(keeper, kept, block):
             return
         async with self._one, kept.lock if kept is not None else nullcontext():
@@ -233,7 +236,7 @@ class Runner:
         name = self.definition.name
         topic = changelogs.name(self.definition.source.app.name, name)
         kept = KeptTask(name, topic, state, limit, sources, holds_all=self.definition.sequenced)
-        self._kept[partition] = kept
+        self._kept[partition], self._keeps = kept, True
         return kept
 
     def idle_for(self, topic: str, partition: int, ms: int) -> None:

@@ -18,7 +18,7 @@ from streamproc.batch import Batch
 from streamproc.columns import Longs
 from streamproc.define.deadletter import DeadLetter
 from streamproc.define.duration import written
-from streamproc.errors import RecordError
+from streamproc.errors import TimeAhead
 from streamproc.process.measures import values_of
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.metrics import SourceMetrics, WorkerMetrics
@@ -28,12 +28,6 @@ from streamproc.runtime.transport.block import Block, Fetched
 
 Beat = tuple[int, Longs, Longs]  # offset; of one record: partitions of the stage before, and their stream times
 _LETTERS = 50  # dead letters that are sent before others may run
-
-
-class TimeAhead(RecordError):
-    """An event time so far behind the moment at which the event was taken in that it must be wrong."""
-
-    reason = "time_ahead"
 
 
 class _Ahead(NamedTuple):

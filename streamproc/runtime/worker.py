@@ -287,7 +287,15 @@ class Worker:
         runners = {}
         for name, definition in self.app.agents.items():
             outlet = KafkaOutlet(
-                self.app, name, codecs, self._producer, self.metrics, self.fail, self._batches, self._limits
+                self.app,
+                name,
+                codecs,
+                self._producer,
+                self.metrics,
+                self.fail,
+                self._batches,
+                self._limits,
+                self._topic_ids,
             )
             keeper = partial(self._keeper, definition.source.name)
             own, shared = {topic.name: readers[topic] for topic in own_sources(definition)}, self._shared.get(name)

@@ -12,7 +12,7 @@ from tests.consistency.proxy import Mode
 if TYPE_CHECKING:
     from tests.consistency.run import Run
 
-SESSION = 15.0  # seconds: of the workers' consumer group
+SESSION = 10.0  # seconds: of the workers' consumer group
 
 
 class Nemesis:
@@ -56,7 +56,7 @@ class Kill(Nemesis):
 class KillForLong(Kill):
     """``kill -9`` of a worker, which comes back when others have its partitions."""
 
-    name = "kill -9, back after 20 s"
+    name = "kill -9, back after 15 s"
 
     async def strike(self, run: Run) -> None:
         await super().strike(run)

@@ -14,6 +14,7 @@ from streamproc.avro.agree import schema_of
 from streamproc.avro.codec import Codec
 from streamproc.avro.registry import open_registry
 from streamproc.bench.produce import encoder
+from streamproc.bench.topics import committed
 from streamproc.define.app import App
 from streamproc.errors import StreamprocError
 from streamproc.log.partition import partition_of
@@ -96,13 +97,7 @@ class Place:
         return [TopicPartition(topic, partition, 0) for partition in there]
 
     def _behind(self, group: str, topics: Sequence[str]) -> list[TopicPartition]:
-        """What the group has committed. A consumer asks: librdkafka's admin client ends the process where the group has
-        no coordinator yet.
-        """
-        wanted = [TopicPartition(name, p) for name in topics for p in range(PARTITIONS)]
-        with closing(Consumer(self.kafka.librdkafka() | {"group.id": group, "enable.auto.commit": False})) as consumer:
-            found = consumer.committed(wanted, timeout=30)
-        return [TopicPartition(at.topic, at.partition, max(at.offset, 0)) for at in found]
+        return committed(self.kafka, group, [TopicPartition(name, p) for name in topics for p in range(PARTITIONS)])
 
     def _values(self, places: Sequence[TopicPartition], at_most: int = 1 << 62) -> list[bytes]:
         """Values from these places on to the ends; the markers of transactions are not among them."""

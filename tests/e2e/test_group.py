@@ -131,8 +131,8 @@ async def test_who_stops_while_the_group_waits_leaves_at_once(members: Members) 
         await lost.assigned.wait()
         await members.die(dying)  # the group waits for a minute now
         stopping, _ = await members.join()
-        while await asyncio.to_thread(members.in_group) < 3:
+        while await asyncio.to_thread(members.in_group) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         await stopping.stop()
-        while await asyncio.to_thread(members.in_group) > 2:
+        while await asyncio.to_thread(members.in_group) > 2:  # noqa: ASYNC110
             await asyncio.sleep(0.1)

@@ -116,6 +116,7 @@ def test_old_versions_are_found_in_few_steps():
 def test_keys_that_only_events_have_are_forgotten():
     definition = pipeline(Lookup("card", "inner", "_right"), int, right={"n": int})
     table = table_of(definition, True) if True in WAYS else table_of(definition, False)
+    table.find(np.arange(1_000, 1_005), np.zeros(5, np.int64))  # so its code is not the first one
     table.put(events([Row(1, 0, 0, {"number": 7, "n": 70})], definition.inputs[1].fields, False))
     with patch.object(lookup, "_MANY_KEYS", 64):
         for at in range(100):

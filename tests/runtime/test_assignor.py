@@ -18,7 +18,9 @@ def members(*ids: str, topics: frozenset[str] = frozenset({"t"})) -> dict[str, M
     return {id: Member(topics, NOTHING) for id in ids}
 
 
-def claims(given: dict[str, set[tuple[str, int]]], groups: dict[str, dict[str, int]], generation: int) -> dict[str, Claim]:
+def claims(
+    given: dict[str, set[tuple[str, int]]], groups: dict[str, dict[str, int]], generation: int
+) -> dict[str, Claim]:
     return {
         id: Claim(
             generation,
@@ -90,7 +92,8 @@ def test_as_kafka_has_it() -> None:
         given = dict(assignment.assignment)
         assert given.get("t") == given.get("u")
     assert sorted(n for assignment in found.values() for n in dict(assignment.assignment)["t"]) == [0, 1, 2]
-    again = assignors["b"].assign(cluster, {id: assignor.metadata({"t", "u", "v"}) for id, assignor in assignors.items()})
+    metadata = {id: assignor.metadata({"t", "u", "v"}) for id, assignor in assignors.items()}
+    again = assignors["b"].assign(cluster, metadata)
     assert {id: a.assignment for id, a in again.items()} == {id: a.assignment for id, a in found.items()}
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamproc.compiled import available
+from streamproc.define.windows import AlignedWindow, CountWindow, GlobalWindow, SessionWindow
 from streamproc.runtime.causes import causes_of
 from tests.process.kit import bits
 from tests.process.window_kit import aggregation, events, run, windows
@@ -38,13 +39,14 @@ def test_origins_are_what_readers_find():
     assert (origins.offset.tolist(), origins.number.tolist()) == ([4, 4, 9], [0, 1, 0])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.data(), windows(), st.booleans(), st.booleans())
 def test_windows_give_the_same_ids_however_their_events_are_cut(data: Any, drawn: Any, often: bool, compiled: bool):
     """Else what a window gave before a crash would not be known when it comes again."""
     window, scale = drawn
-    every = scale if often and "Aligned" in type(window).__name__ else None
-    definition = aggregation(window, grace=0 if "Count" in type(window).__name__ else 1, every=every)
+    timed = not isinstance(window, CountWindow | GlobalWindow)
+    every = scale if often and isinstance(window, AlignedWindow | SessionWindow) else None
+    definition = aggregation(window, grace=1 if timed else 0, every=every)
     rows = data.draw(events(scale))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=6)))
     told = []

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from streamproc.bench import check, report
+from streamproc.bench import check, joined, report
 from streamproc.bench.check import Verdict
 from streamproc.bench.fixture import Fixture, Fixtures
 from streamproc.bench.jobs import JOBS, SESSIONS, TRADES, Job
@@ -40,11 +40,12 @@ from streamproc.settings import KafkaSettings
 from tests.bench.peers.engines import ENGINES, SHORT, Engine
 
 OURS = "streamproc"
-PEER_JOBS = ("j1", "j1-million-keys", "j2", "session")
+PEER_JOBS = ("j1", "j1-million-keys", "j2", "session", "interval")
 _ASKED = {"windows": TRADES, "sessions": SESSIONS}  # by topology
 HEAD = ("engine", "events", "events/s", "second half", "CPU s/M", "second half", "MB", "results")
 _SHORT_EVENTS = 50_000
 _WINDOW = np.dtype([("start", ">i8"), ("n", ">i8"), ("sum", ">f8"), ("max", ">f8"), ("mean", ">f8")])
+_QUOTED = np.dtype([("ts", ">i8"), ("price", ">f8"), ("ts_right", ">i8"), ("bid", ">f8")])
 _COUNT = np.dtype([("at", ">i8"), ("n", ">i8")])
 
 
@@ -120,9 +121,9 @@ def _job(
                 continue
             try:
                 if name == OURS:
-                    metered, verdict = worker_round(made.of(job.given, most), made, job, given.timeout)
+                    metered, verdict = worker_round(made.of(job.given, most, job.beside), made, job, given.timeout)
                 else:
-                    fixture = made.of(job.given, min(most, ENGINES[name].events[job.name]))
+                    fixture = made.of(job.given, min(most, ENGINES[name].events[job.name]), job.beside)
                     command = commands[name]
                     assert isinstance(command, list)
                     metered, verdict = peer_round(ENGINES[name], command, fixture, job, given.timeout)
@@ -150,9 +151,9 @@ def peer_round(
         environ = {
             "BENCH_BOOTSTRAP": topics.kafka.bootstrap,
             "BENCH_JOB": job.topology,
-            "BENCH_SOURCE": fixture.topic,
+            "BENCH_SOURCE": ",".join(each.topic for each in fixture.sources),
             "BENCH_SINK": sink,
-            "BENCH_EVENTS": str(fixture.count),
+            "BENCH_EVENTS": str(sum(each.count for each in fixture.sources)),
             "BENCH_FOLDER": folder,
         }
         try:
@@ -169,13 +170,15 @@ def _judge(engine: Engine, topics: Topics, sink: str, fixture: Fixture, job: Job
     found = _results(engine, topics, sink, job)
     if (asked := _ASKED.get(job.topology)) is not None:
         return check.windows(found, fixture.expected(asked), asked, complete=engine.complete, closed=engine.closed)
+    if job.beside is not None:
+        return joined.judge(found, fixture.joined(job.topology), exact=False)
     symbols = fixture.events["symbol"].n_unique()
     often = symbols * (math.ceil(seconds / EVERY) + 1) if engine.waits else len(fixture.events)
     return check.counts(found, fixture.events, often)
 
 
 def _results(engine: Engine, topics: Topics, sink: str, job: Job) -> pl.DataFrame:
-    dtype = _WINDOW if job.topology in _ASKED else _COUNT
+    dtype = _WINDOW if job.topology in _ASKED else _COUNT if job.beside is None else _QUOTED
     read = _from_json if engine.json else _from_bytes
     empty = Records(0, [], [])
     return pl.concat([read(records, dtype) for records in (empty, *topics.read(sink))])

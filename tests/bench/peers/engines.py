@@ -49,14 +49,14 @@ ENGINES = {
         Engine(
             "flink",
             partial(java, "FlinkJob", "flink"),
-            {"j1": _ALL, "j2": _ALL, "j1-million-keys": _ALL, "session": _ALL},
+            {"j1": _ALL, "j2": _ALL, "j1-million-keys": _ALL, "session": _ALL, "interval": _ALL},
             closed=False,
             note="Flink 2.3.0, heap state, objects reused, no checkpoints; closes all windows at its end",
         ),
         Engine(
             "streams",
             partial(java, "StreamsJob", "streams"),
-            {"j1": _ALL, "j2": _ALL, "j1-million-keys": 500_000, "session": _ALL},
+            {"j1": _ALL, "j2": _ALL, "j1-million-keys": 500_000, "session": _ALL, "interval": _ALL},
             note="Kafka Streams 4.3.1, state in memory without changelog, suppress",
         ),
         Engine(

@@ -19,6 +19,7 @@ import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.KeyedStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.functions.KeyedProcessFunction;
+import org.apache.flink.streaming.api.functions.co.ProcessJoinFunction;
 import org.apache.flink.streaming.api.functions.windowing.ProcessWindowFunction;
 import org.apache.flink.streaming.api.windowing.assigners.EventTimeSessionWindows;
 import org.apache.flink.streaming.api.windowing.assigners.SlidingEventTimeWindows;
@@ -35,6 +36,7 @@ public final class FlinkJob {
     private static final String BOOTSTRAP = System.getenv("BENCH_BOOTSTRAP");
     private static final String OUT = System.getenv("BENCH_SINK");
 
+    /** A trade, or a quote, whose bid is its price. */
     public static final class Trade {
         public String symbol;
         public long ts;
@@ -57,13 +59,18 @@ public final class FlinkJob {
         flink.getConfig().enableObjectReuse();
         WatermarkStrategy<Trade> late = WatermarkStrategy.<Trade>forBoundedOutOfOrderness(Duration.ofSeconds(5))
                 .withTimestampAssigner((trade, time) -> trade.ts);
-        KeyedStream<Trade, String> trades = flink.fromSource(source(), late, "trades").keyBy(trade -> trade.symbol);
+        String[] sources = System.getenv("BENCH_SOURCE").split(",");
+        KeyedStream<Trade, String> trades = flink.fromSource(source(sources[0], false), late, "trades")
+                .keyBy(trade -> trade.symbol);
         DataStream<Result> results = switch (System.getenv("BENCH_JOB")) {
             case "windows" -> trades.window(SlidingEventTimeWindows.of(Duration.ofSeconds(60), Duration.ofSeconds(10)))
                     .aggregate(new Add(), new Give());
             // What lies exactly the gap apart is one session to Flink.
             case "sessions" -> trades.window(EventTimeSessionWindows.withGap(Duration.ofMillis(4999)))
                     .aggregate(new Add(), new Give());
+            case "near" -> trades.intervalJoin(flink.fromSource(source(sources[1], true), late, "quotes")
+                            .keyBy(quote -> quote.symbol))
+                    .between(Duration.ofSeconds(-1), Duration.ofSeconds(1)).process(new Near());
             default -> trades.process(new Count());
         };
         results.sinkTo(sink());
@@ -84,11 +91,11 @@ public final class FlinkJob {
         return configuration;
     }
 
-    private static KafkaSource<Trade> source() {
-        return KafkaSource.<Trade>builder().setBootstrapServers(BOOTSTRAP).setTopics(System.getenv("BENCH_SOURCE"))
+    private static KafkaSource<Trade> source(String topic, boolean quotes) {
+        return KafkaSource.<Trade>builder().setBootstrapServers(BOOTSTRAP).setTopics(topic)
                 .setGroupId(OUT).setStartingOffsets(OffsetsInitializer.earliest())
                 .setBounded(OffsetsInitializer.latest()).setProperty("max.poll.records", "5000")
-                .setDeserializer(new Read()).build();
+                .setDeserializer(new Read(quotes)).build();
     }
 
     private static KafkaSink<Result> sink() {
@@ -104,12 +111,17 @@ public final class FlinkJob {
     }
 
     private static final class Read implements KafkaRecordDeserializationSchema<Trade> {
+        private final boolean quotes;
         private transient Trades reader;
+
+        private Read(boolean quotes) {
+            this.quotes = quotes;
+        }
 
         @Override
         public void deserialize(ConsumerRecord<byte[], byte[]> record, Collector<Trade> out) {
             if (reader == null) {
-                reader = new Trades();
+                reader = quotes ? Trades.quotes() : new Trades();
             }
             GenericRecord read = reader.read(record.value(), false);
             Trade trade = new Trade();
@@ -123,6 +135,16 @@ public final class FlinkJob {
         @Override
         public TypeInformation<Trade> getProducedType() {
             return TypeInformation.of(Trade.class);
+        }
+    }
+
+    private static final class Near extends ProcessJoinFunction<Trade, Trade, Result> {
+        @Override
+        public void processElement(Trade trade, Trade quote, Context context, Collector<Result> out) {
+            Result result = new Result();
+            result.symbol = trade.symbol;
+            result.value = Trades.quoted(trade.ts, trade.price, quote.ts, quote.price);
+            out.collect(result);
         }
     }
 

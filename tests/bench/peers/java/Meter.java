@@ -4,12 +4,12 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
 
-/** Counts events and looks at the clocks: at the first event, at half of them, at the last. For one thread. */
+/** Counts events and looks at the clocks: at the first event, at half of them, at the last. */
 final class Meter {
     static final long EVENTS = Long.parseLong(System.getenv("BENCH_EVENTS"));
     private static final OperatingSystemMXBean SYSTEM =
             (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
-    private static volatile long seen;
+    private static long seen;
     private static long[] begun, half, last;
 
     static {
@@ -28,7 +28,7 @@ final class Meter {
     private Meter() {}
 
     /** One more event. True when it was the last. */
-    static boolean tick() {
+    static synchronized boolean tick() {
         if (seen == 0) {
             begun = clocks();
         }

@@ -14,12 +14,14 @@ import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.JoinWindows;
 import org.apache.kafka.streams.kstream.KGroupedStream;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.SessionWindows;
+import org.apache.kafka.streams.kstream.StreamJoined;
 import org.apache.kafka.streams.kstream.Suppressed;
 import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.kstream.Windowed;
@@ -43,12 +45,12 @@ public final class StreamsJob {
 
     public static void main(String[] arguments) throws Exception {
         StreamsBuilder builder = new StreamsBuilder();
-        Consumed<String, GenericRecord> consumed = Consumed.with(Serdes.String(), trades())
-                .withTimestampExtractor((record, time) -> (Long) ((GenericRecord) record.value()).get(Trades.TS));
-        KStream<String, GenericRecord> trades = builder.stream(IN, consumed);
+        String[] sources = IN.split(",");
+        KStream<String, GenericRecord> trades = builder.stream(sources[0], consumed(trades()));
         switch (System.getenv("BENCH_JOB")) {
             case "windows" -> windows(trades);
             case "sessions" -> sessions(trades);
+            case "near" -> near(trades, builder.stream(sources[1], consumed(quotes())));
             default -> counts(builder, trades);
         }
         KafkaStreams streams = new KafkaStreams(builder.build(), properties());
@@ -62,6 +64,36 @@ public final class StreamsJob {
         streams.close(Duration.ofSeconds(60)); // sends and commits what is left
         Meter.done();
         System.exit(0);
+    }
+
+    private static Consumed<String, GenericRecord> consumed(Serde<GenericRecord> serde) {
+        return Consumed.with(Serdes.String(), serde)
+                .withTimestampExtractor((record, time) -> (Long) ((GenericRecord) record.value()).get(Trades.TS));
+    }
+
+    /** Symbol by symbol, all quotes within a second of a trade. */
+    private static void near(KStream<String, GenericRecord> trades, KStream<String, GenericRecord> quotes) {
+        JoinWindows within = JoinWindows.ofTimeDifferenceAndGrace(Duration.ofSeconds(1), Duration.ofSeconds(1));
+        KStream<String, byte[]> left = trades.mapValues(trade -> side((Long) trade.get(Trades.TS),
+                (Double) trade.get(Trades.PRICE)));
+        KStream<String, byte[]> right = quotes.mapValues(quote -> side((Long) quote.get(Trades.TS),
+                (Double) quote.get(Trades.BID)));
+        left.peek((symbol, trade) -> tick()).join(right.peek((symbol, quote) -> tick()), StreamsJob::quoted, within,
+                StreamJoined.with(Serdes.String(), Serdes.ByteArray(), Serdes.ByteArray())
+                        .withThisStoreSupplier(Stores.inMemoryWindowStore("trades", Duration.ofSeconds(3),
+                                Duration.ofSeconds(2), true))
+                        .withOtherStoreSupplier(Stores.inMemoryWindowStore("quotes", Duration.ofSeconds(3),
+                                Duration.ofSeconds(2), true))
+                        .withLoggingDisabled())
+                .to(OUT, Produced.with(Serdes.String(), Serdes.ByteArray()));
+    }
+
+    private static byte[] side(long at, double value) {
+        return ByteBuffer.allocate(16).putLong(at).putDouble(value).array();
+    }
+
+    private static byte[] quoted(byte[] trade, byte[] quote) {
+        return ByteBuffer.allocate(32).put(trade).put(quote).array();
     }
 
     private static void windows(KStream<String, GenericRecord> trades) {
@@ -156,6 +188,11 @@ public final class StreamsJob {
         Trades reader = new Trades();
         Deserializer<GenericRecord> deserializer = (topic, value) -> reader.read(value, true);
         return Serdes.serdeFrom((topic, trade) -> null, deserializer);
+    }
+
+    private static Serde<GenericRecord> quotes() {
+        Trades reader = Trades.quotes();
+        return Serdes.serdeFrom((topic, quote) -> null, (topic, value) -> reader.read(value, true));
     }
 
     private static Serde<Sums> sums() {
