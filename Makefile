@@ -1,5 +1,5 @@
 # `make demo` runs the main job; `make check` runs every check. Both set themselves up, and work offline afterwards.
-# Other targets: setup, lint, types, imports, test, consistency, bench, peers, fuzz, lock, clean.
+# Other targets: setup, lint, types, imports, test, consistency, differential, bench, peers, fuzz, lock, clean.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check setup format lint types imports test consistency bench peers fuzz lock clean
+.PHONY: help demo check setup format lint types imports test consistency differential bench peers fuzz lock clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z0-9]*\):.*## /  \1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,9 @@ test: setup ## All tests; ARGS go to pytest, for example ARGS="-m 'not e2e'".
 
 consistency: setup ## Everything happens to three workers and three brokers, 52 times; ARGS="--cycles 10 --seed 1".
 	$(BIN)/python -m tests.consistency $(ARGS)
+
+differential: setup ## Kafka Streams beside the worker on the same topics: the same final results; ARGS="--short" for fewer events.
+	@$(BIN)/python -m tests.differential $(ARGS)
 
 bench: setup ## The worker on all jobs, every result checked; ARGS="--short" for a quick look.
 	@$(BIN)/streamproc bench $(ARGS)

@@ -63,6 +63,7 @@ class Engine(ABC):
         self.stream_time: int | None = None
         self._heard: int | None = None  # by the clock, when events last came
         self._heard_time = 0  # stream time then
+        self._taken_over = False  # another worker's clock was restored, and nobody has asked since
         self._came = 0  # rows, so far
         self._given = 0  # results, since keys that have gone were last looked for
 
@@ -96,7 +97,7 @@ class Engine(ABC):
             np.maximum(seen, self.stream_time, out=seen)
         closed = self._take(batch, times, seen)
         self.stream_time = int(seen[-1])
-        self._heard, self._heard_time = now, self.stream_time
+        self._heard, self._heard_time, self._taken_over = now, self.stream_time, False
         self._came += len(times)
         self._forget_keys()
         return closed
@@ -104,6 +105,10 @@ class Engine(ABC):
     def advance(self, now: int) -> Closed:
         """Lets an idle partition's time go on by the clock; gives what this brings."""
         idle = self.definition.idle
+        if self._taken_over:  # while nobody had the partition, events may have come: that time does not count
+            self._taken_over = False
+            if self._heard is not None and self.stream_time is not None:
+                self._heard, self._heard_time = now, self.stream_time
         if idle is None or self._heard is None or self.stream_time is None or now - self._heard < idle:
             return nothing()
         return self.reach(self._heard_time + now - self._heard)
@@ -156,6 +161,7 @@ class Engine(ABC):
     def _restore_header(self, header: Mapping[str, int | None]) -> None:
         self.stream_time, self._heard = header["stream_time"], header["heard"]
         self._heard_time, self._came = header["heard_time"] or 0, header["came"] or 0
+        self._taken_over = True
 
     # For those who derive from this.
 

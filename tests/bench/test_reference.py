@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
 
-from streamproc.bench import check
+from streamproc.bench import check, jobs
 from streamproc.bench.jobs import TRADES
 from streamproc.bench.reference import PARTITION, Asked, expected
 from streamproc.define.aggregates import count, maximum, mean, minimum, total
-from streamproc.define.windows import AlignedWindow
+from streamproc.define.windows import AlignedWindow, SessionWindow
 
 ASKED = Asked(
     "k",
@@ -19,6 +21,26 @@ ASKED = Asked(
     1,
     {"n": count(), "sum": total("x"), "mean": mean("x"), "low": minimum("y"), "high": maximum("y")},
 )
+
+SESSIONS = ASKED._replace(window=SessionWindow(9))
+
+
+def sessions_by_hand(given: pl.DataFrame, asked: Asked, gap: int) -> dict[tuple[str, int], tuple[int, int, float]]:
+    """End, count and sum of the closed sessions, event by event in Python."""
+    held: dict[str, list[dict[str, Any]]] = {}
+    for row in given.sort("k", "t", maintain_order=True).to_dicts():
+        sessions = held.setdefault(row["k"], [])
+        if sessions and row["t"] - sessions[-1]["last"] < gap:
+            sessions[-1] |= {"last": row["t"], "n": sessions[-1]["n"] + 1, "sum": sessions[-1]["sum"] + row["x"]}
+        else:
+            sessions.append({"start": row["t"], "last": row["t"], "n": 1, "sum": row["x"], "of": row[PARTITION]})
+    newest = dict(given.group_by(PARTITION).agg(pl.max("t")).iter_rows())
+    return {
+        (key, each["start"]): (each["last"] + gap, each["n"], each["sum"])
+        for key, sessions in held.items()
+        for each in sessions
+        if each["last"] + gap + asked.grace <= newest[each["of"]]
+    }
 
 
 def events(rows: int = 400, keys: int = 5) -> pl.DataFrame:
@@ -76,6 +98,18 @@ def test_windows_are_those_of_the_slow_way_to_the_bit() -> None:
         assert found[at]["sum"] == pytest.approx(row["sum:events"], rel=1e-12)
         assert found[at]["mean:panes"] == row["sum:panes"] / row["n"]  # type: ignore[operator]
     assert any(row["sum:events"] != row["sum:panes"] for row in wanted.values())
+
+
+def test_sessions_are_those_of_the_slow_way_to_the_bit() -> None:
+    given, asked = events(), SESSIONS
+    wanted = sessions_by_hand(given, asked, 9)
+    found = expected(given, asked)
+    assert {(r["k"], r["start"]): (r["end"], r["n"], r["sum:events"]) for r in found.to_dicts()} == wanted
+    assert 10 < len(wanted) < len(given) / 3
+    right = found.drop("sum", "mean").rename({"sum:events": "sum", "mean:events": "mean"})
+    assert check.windows(right, found, asked) == check.Verdict(len(found), bits="events")
+    longer = right.with_columns(end=pl.col("end") + (pl.int_range(pl.len()) == 3))
+    assert check.windows(longer, found, asked).wrong[0].startswith("end of 1 windows is wrong")
 
 
 def test_events_out_of_order_are_refused() -> None:
@@ -166,12 +200,13 @@ def test_same_rows() -> None:
     assert "('c', 2)" in check.same([("a", 1), ("b", 2), ("c", 2)], rows).wrong[0]
 
 
-def test_the_jobs_windows_are_as_the_topology_has_them() -> None:
+@pytest.mark.parametrize(("topology", "asked"), [("windows", TRADES), ("sessions", jobs.SESSIONS)])
+def test_the_jobs_windows_are_as_the_topology_has_them(topology: str, asked: Asked) -> None:
     from streamproc.bench.topologies import build
     from streamproc.define.aggregation import Aggregation
 
-    (found,) = build("windows", "in", "name").agents.values()
+    (found,) = build(topology, "in", "name").agents.values()
     assert isinstance(found, Aggregation)
     assert found.idle is None
     source = found.source
-    assert Asked(str(source.key), str(source.time), found.window, found.grace, found.aggregates) == TRADES
+    assert Asked(str(source.key), str(source.time), found.window, found.grace, found.aggregates) == asked

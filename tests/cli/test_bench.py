@@ -32,7 +32,7 @@ def left(kafka: KafkaSettings) -> list[str]:
         (
             ["j3"],
             "error: no job 'j3': expected some of j1, j1-small, j1-million-keys, j1-exact, j1-million-keys-exact, "
-            "j2, wide, rows, one, loop\n",
+            "session, interval, as-of, j2, wide, rows, one, loop, loop-stateless, loop-exact, recovery, memory\n",
         ),
         (["j1", "--write", "x.md"], "error: --write needs all jobs in full: leave their names and --short out\n"),
         (["--short", "--write", "x.md"], "error: --write needs all jobs in full: leave their names and --short out\n"),

@@ -108,7 +108,14 @@ class Run:
         """
         self.publisher.go()
         await asyncio.sleep(before)
-        owners = {slot: await asyncio.to_thread(self.fleet.workers[slot].partitions) for slot in range(self.workers)}
+        owners: dict[int, set[int]] = {}
+
+        async def all_work() -> bool:
+            for slot in range(self.workers):
+                owners[slot] = await asyncio.to_thread(self.fleet.workers[slot].partitions)
+            return all(owners.values())
+
+        await self._until(all_work, "all workers have partitions")
         ends_before, began = self.fleet.ends(), time.monotonic()
         await nemesis.strike(self)
         recovering = time.monotonic()

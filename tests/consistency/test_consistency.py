@@ -17,7 +17,11 @@ pytestmark = [pytest.mark.e2e]
 
 
 @pytest.mark.parametrize(
-    ("guarantee", "kinds"), [("exactly_once", (Zombie,)), ("at_least_once", (Kill, Zombie))], ids=lambda x: str(x)[:13]
+    ("guarantee", "kinds"),
+    [
+        pytest.param("exactly_once", (Zombie,), id="exactly_once"),
+        pytest.param("at_least_once", (Kill, Zombie), id="at_least_once"),
+    ],
 )
 async def test_what_comes_of_it_is_what_a_run_without_faults_gives(
     guarantee: str, kinds: tuple[type[Nemesis], ...], name: str, kafka: KafkaSettings, tmp_path: Path

@@ -112,7 +112,7 @@ async def test_a_slow_agent_holds_up_the_fetching(kafka: KafkaSettings, name: st
     async def slowly(block: Block) -> None:
         nonlocal most
         await asyncio.sleep(0.03)
-        most = max(most, reader.consumer.ledger.in_flight(TP(topic, 0)))
+        most = max(most, reader.consumer.ledger.unprocessed(TP(topic, 0)))
 
     reader = Reader(
         kafka, tmp_path, name, [topic], take=slowly, consumer_max_fetch_size=16_000, broker_commit_interval=0.02

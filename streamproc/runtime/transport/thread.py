@@ -74,7 +74,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         # What a transaction took back never happened.
         consumer._isolation_level = "read_committed"
-        share_by(consumer, self.consumer.app.source_groups)
+        share_by(
+            consumer, getattr(self.consumer.app, "source_groups", {})
+        )  # of a topology; any Faust app may be read so
         return consumer
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
