@@ -68,14 +68,15 @@ class Reader:
         async for event in stream.noack().events():
             block = event.value
             self.seen.append((block.topic, block.partition, [r.offset for r in records_of(block.fetched)]))
-            try:
-                waited = self._take(block) if self._take else None
-            except KeyError:
-                self.held.append(block)
-                continue
-            if waited is not None:
-                await waited
-            block.release()
+            with block.at_work():
+                try:
+                    waited = self._take(block) if self._take else None
+                except KeyError:
+                    self.held.append(block)
+                    continue
+                if waited is not None:
+                    await waited
+            block.leave()
 
     async def _plain(self, stream: Any) -> None:
         async for event in stream.events():
