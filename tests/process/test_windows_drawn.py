@@ -117,7 +117,7 @@ def test_only_what_changed_is_a_change(window: Any, compiled: bool) -> None:
 
 @pytest.mark.parametrize("window", [hopping("10s", "5s"), session("5s"), everything(every="4s")])
 def test_the_clock_goes_on_where_events_stop(window: Any, compiled: bool) -> None:
-    """Also in a task that took another one's place."""
+    """Also in a task that took another one's place: from its first look at the clock on."""
     aligned = not str(window).startswith("everything")
     definition = aggregation(window, idle=1, every=4000 if aligned else None)
     task = window_task(definition, compiled)
@@ -125,6 +125,7 @@ def test_the_clock_goes_on_where_events_stop(window: Any, compiled: bool) -> Non
     kept: dict[bytes, bytes] = {}
     assert take_changes(task, kept)
     after = restore(definition, task.header(), kept, compiled)
+    assert not len(after.advance(100_000).results)
     found = []
     for each in (task, after):
         assert not len(each.advance(100_999).results)
