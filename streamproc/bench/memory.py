@@ -44,7 +44,7 @@ _LOOK = 0.2
 
 
 class Held(msgspec.Struct, kw_only=True):
-    """What the worker held after so many events: keys, sessions or rows of a table, and MiB of memory."""
+    """What the worker held after so many events: keys of windows or rows of a table, and MiB of memory."""
 
     events: int
     rows: int
@@ -87,7 +87,7 @@ class WatchedWorker(Worker):
         for runner in self._runners.values():
             for task in runner._tasks.values():
                 if (window := getattr(task, "window", None)) is not None:
-                    rows += max(window.open_panes, window.keys)
+                    rows += len(window._live_codes())  # what is known of keys besides is given back when it is much
                 if (tables := getattr(task, "tables", None)) is not None:
                     rows += sum(map(len, tables.held.values()))
         return Held(events=self.seen, rows=rows, rss_mb=rss_mb())

@@ -58,7 +58,7 @@ async def renewed(reader: Reader, folder: Path) -> None:
     await some.read(TOPIC, 3, "v1")
     reader.at += snapshots._LEAST
     async with asyncio.timeout(10):
-        while not files(folder):  # noqa: ASYNC110
+        while f"{TOPIC}-3.state" not in files(folder):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await some.close()
 
