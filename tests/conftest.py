@@ -6,9 +6,13 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from streamproc.log.broker import EmbeddedBroker
 from streamproc.settings import KafkaSettings
+
+settings.register_profile("any machine", deadline=None)  # no test asserts times
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -179,6 +179,10 @@ async def test_a_log_that_is_cut_off_at_the_front_while_it_is_read(
     assert not any(fetched.restarted for fetched in reader.all)
 
 
+@pytest.mark.xfail(
+    strict=False,
+    reason="open: seen to fail since the group's own coordinator, with a plain Faust reader, on a busy machine",
+)
 async def test_a_topic_that_is_deleted_and_made_anew_under_a_reader(
     kafka: KafkaSettings, name: str, tmp_path: Path
 ) -> None:
