@@ -45,7 +45,8 @@ class Place:
 
     def publish(self, app: str, job: Job, ids: Mapping[str, int], events: Round) -> None:
         """Writes a round, each key where Java's producer would put it, in the order given."""
-        producer = Producer(self.kafka.librdkafka() | {"enable.idempotence": True, "linger.ms": 50})
+        options = {"enable.idempotence": True, "linger.ms": 50, "queue.buffering.max.messages": 1_000_000}
+        producer = Producer(self.kafka.librdkafka() | options)
         encode = {short: encoder(schema_of(record), ids[short]) for short, record in job.sources.items()}
         for short, row in events:
             key = str(next(iter(row.values()))).encode()
