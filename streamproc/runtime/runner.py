@@ -155,7 +155,7 @@ class Runner:
                 kept.repeats.pop(block.topic, None)
             if isinstance(task, Sequenced):
                 task.front.restart(block.topic)
-        reader = self._readers[block.topic]
+        reader, first = self._readers[block.topic], self._next.get(at, 0)
         for batch in await reader.read(block, self._outlet, self.definition.source.app.name):
             fresh = self._fresh(batch)
             if not len(fresh):
@@ -170,9 +170,8 @@ class Runner:
             self._metrics.events.inc(len(fresh))
             self._metrics.latency.observe(max(0.0, (self._clock() - int(fresh.timestamps[-1])) / 1000))
         if isinstance(task, Sequenced):
-            first = self._next.get(at, 0)
             for offset, partition, reached in reader.beats(block):
-                if offset >= first:
+                if offset >= first:  # also those before the block's last row: what one partition tells, no other does
                     await task.hear(block.topic, offset, partition, reached)
         return True
 

@@ -6,16 +6,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from streamproc import App, Batch, Stream, count, maximum, mean, tumbling
 from streamproc.avro.codec import Codec
 from streamproc.avro.memory_registry import MemoryRegistry
+from streamproc.columns import Causes
 from streamproc.define.agent import Agent
 from streamproc.errors import InvalidRecord
 from streamproc.log.batches import RawRecord
 from streamproc.log.memory import MemoryLog
+from streamproc.log.origins import OriginHeaders, beat_headers
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.quiet import OnceInAWhile
@@ -262,3 +265,27 @@ def test_libraries_say_the_same_thing_once_in_a_while() -> None:
     assert not calm.filter(record("cannot connect to 127.0.0.1:9093"))
     assert calm.filter(record("something else"))
     assert not calm.filter(record("Group Coordinator Request failed: GroupCoordinatorNotAvailableError"))
+
+
+async def test_what_one_partition_tells_counts_though_another_ones_row_lies_behind_it(kit: Kit) -> None:
+    kit.readings.rekey("id").to("ordered", Reading, key="id", time="ts")
+    for spec in topic_specs(kit.app):
+        kit.log.create(spec)
+    kit.codecs |= {t.name: Codec.of(t, kit.codecs["readings"].registry) for t in kit.app.topics.values()}
+    name = kit.app.agents["ordered"].source.name
+    codec = kit.codecs[name]
+
+    def row(offset: int, time: int) -> RawRecord:
+        causes = Causes(np.array([offset]), np.array([0]), np.array([time]))
+        (headers,) = OriginHeaders("kit/by-id", 0, causes).headers()
+        return RawRecord(offset, 1000, b"e", codec.encode(Reading(f"e{offset}", "u", time, *[0.0] * 9)), headers)
+
+    told = RawRecord(1, 1000, None, None, beat_headers("kit/by-id", 1, 500))  # and never again: it has ended there
+    records = [row(0, 100), told, row(2, 300)]
+    reader = TopicReader(name, codec, None, kit.metrics)
+    outlet = kit.outlet("ordered")
+    runner = Runner(kit.app.agents["ordered"], {name: reader}, outlet, kit.metrics, lambda: kit.now)
+    kit.runners.append(runner)
+    await runner.take(Block(name, 0, Fetched(0, [records], 3), 1, lambda: None))
+    await kit.producer.flush()
+    assert [reading.id for reading in kit.decoded("ordered")] == ["e0"]  # type: ignore[attr-defined]
