@@ -12,8 +12,6 @@ import gc
 import os
 import re
 import sys
-import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import msgspec
 
 from streamproc.avro.codec import Codec
 from streamproc.avro.registry import open_registry
+from streamproc.bench import child
 from streamproc.bench.fixture import Fixture, Fixtures
 from streamproc.bench.inputs import COME_AND_GO, HOUR, INPUTS, START
 from streamproc.bench.metered import REGISTRY
@@ -154,21 +153,7 @@ def _watch(fixture: Fixture, fixtures: Fixtures, way: str, timeout: float) -> li
 
 def main(argv: list[str]) -> None:
     topology, source, name, events = argv
-    over = threading.Event()
-
-    def watch() -> None:
-        while os.read(0, 1):  # not through sys.stdin, whose lock would be held at the end
-            pass
-        over.set()
-        time.sleep(20)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    import uvloop
-
-    uvloop.run(run(topology, source, name, int(events), over.is_set))
-    sys.stdout.flush()
-    os._exit(0)  # threads of libraries may be left
+    child.work(lambda over: run(topology, source, name, int(events), over), 20)
 
 
 if __name__ == "__main__":

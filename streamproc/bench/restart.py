@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from faust.types import TP
 
 from streamproc.avro.codec import Codec
 from streamproc.avro.registry import open_registry
+from streamproc.bench import child
 from streamproc.bench.metered import REGISTRY
 from streamproc.bench.topologies import build
 from streamproc.runtime.runner import Runner
@@ -91,22 +91,8 @@ async def run(topology: str, source: str, name: str, partitions: int, state_dir:
 
 def main(argv: list[str]) -> None:
     topology, source, name, partitions, *folder = argv
-    over = threading.Event()
-
-    def watch() -> None:
-        while os.read(0, 1):  # not through sys.stdin, whose lock would be held at the end
-            pass
-        over.set()
-        time.sleep(20)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    import uvloop
-
     state_dir = Path(folder[0]) if folder else None
-    uvloop.run(run(topology, source, name, int(partitions), state_dir, over.is_set))
-    sys.stdout.flush()
-    os._exit(0)  # threads of libraries may be left
+    child.work(lambda over: run(topology, source, name, int(partitions), state_dir, over), 20)
 
 
 if __name__ == "__main__":

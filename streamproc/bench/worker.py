@@ -11,15 +11,13 @@ import asyncio
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import msgspec
-
 from streamproc.avro.codec import Codec
 from streamproc.avro.registry import open_registry
+from streamproc.bench import child
 from streamproc.bench.metered import REGISTRY, Metered
 from streamproc.bench.topologies import build
 from streamproc.runtime.runner import Runner
@@ -152,23 +150,8 @@ async def run(
 
 def main(argv: list[str]) -> None:
     topology, source, name, events, *results = argv
-    ended = threading.Event()
-
-    def watch() -> None:
-        while os.read(0, 1):  # not through sys.stdin, whose lock would be held at the end
-            pass
-        ended.set()
-        time.sleep(10 if events == "0" else 0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    import uvloop
-
-    metered = uvloop.run(run(topology, source, name, int(events), int(results[0]) if results else None, ended.is_set))
-    if metered is not None:
-        print(msgspec.json.encode(metered).decode(), flush=True)
-    sys.stdout.flush()
-    os._exit(0)  # threads of libraries may be left
+    count, wanted = int(events), int(results[0]) if results else None
+    child.work(lambda ended: run(topology, source, name, count, wanted, ended), 0 if count else 10)
 
 
 if __name__ == "__main__":

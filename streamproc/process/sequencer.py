@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
-from streamproc.columns import Column, Columns, Longs, Texts
+from streamproc.columns import Columns, Longs
+from streamproc.process.engine import joined_columns
 from streamproc.process.events import Events
 
 _FARTHEST = 1 << 61  # ms; event times beyond count as this, so that sums of times stay in 64 bits
@@ -258,10 +258,4 @@ def joined_rows(parts: Sequence[Columns]) -> Columns:
     if len(parts) == 1:
         return parts[0]
     names, length = list(parts[0]), sum(map(len, parts))
-    return Columns({name: _joined([part[name] for part in parts]) for name in names}, length)
-
-
-def _joined(columns: Sequence[Column]) -> Column:
-    if all(isinstance(column, np.ndarray) for column in columns):
-        return np.concatenate(columns)  # type: ignore[arg-type]
-    return pl.concat([column.series() if isinstance(column, Texts) else pl.Series(column) for column in columns])
+    return Columns({name: joined_columns([part[name] for part in parts]) for name in names}, length)

@@ -130,11 +130,14 @@ class KeptTask:
 
     def note_waiting(self) -> None:
         """Marks the blocks that must be read again, because rows of theirs wait for other sources: so it may stay for
-        long.
+        long. Those of which none waits any more are finished with the next flush, whatever else it brings.
         """
         for block in self._blocks:
+            waits = block.fetched.next_offset > self.positions[block.topic]
             if block.entry is not None:
-                block.entry.waits = block.fetched.next_offset > self.positions[block.topic]
+                block.entry.waits = waits
+            if not waits:
+                self._touch()
 
     def clock(self) -> None:
         """The clock has moved the state. With the lock held. Nobody needs to know of it before the next event."""

@@ -19,7 +19,9 @@ class SharedTable:
     """The table of one stage, whole."""
 
     def __init__(self, stage: Pipeline) -> None:
-        (self.source,) = (source for source in stage.inputs if source.everywhere)
+        found = everywhere(stage)
+        assert found is not None
+        self.source = found
         self.stage, self.table = stage, LookupTable(self.source)
         self.times: dict[int, int] = {}  # by partition: its stream time
         self._steps = StepsRunner.of(self.source) if self.source.steps else None
@@ -41,8 +43,8 @@ class SharedTable:
 
 def shared_tables(app: App) -> dict[str, SharedTable]:
     """By stage."""
-    found = [stage for stage in app.agents.values() if isinstance(stage, Pipeline)]
-    return {stage.name: SharedTable(stage) for stage in found if any(source.everywhere for source in stage.inputs)}
+    stages = [stage for stage in app.agents.values() if isinstance(stage, Pipeline)]
+    return {stage.name: SharedTable(stage) for stage in stages if everywhere(stage) is not None}
 
 
 def own_sources(stage: Stage) -> tuple[Topic, ...]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streamproc.avro.codec import Codec
@@ -160,3 +163,17 @@ def _is_ready(port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def worked(settings: KafkaSettings, folder: Path, ticks: Sequence[Tick]) -> Iterator[Place]:
+    """A topology whose worker has kept all that comes of these ticks, and has gone."""
+    with pytest.MonkeyPatch.context() as patch:
+        name = f"t{uuid.uuid4().hex[:8]}"
+        patch.setenv(NAME, name)
+        patch.setenv("STREAMPROC_REGISTRY", f"file:{folder / 'registry.json'}")
+        place = Place(settings, name, folder)
+        asyncio.run(place.make_topics())
+        place.publish(ticks)
+        asyncio.run(place.work())
+        yield place

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import uuid
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
@@ -13,7 +12,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.partition import partition_of
 from streamproc.runtime.resetting import GroupInUse, Resetter, Target
-from tests.cli.table_kit import Expected, Place, lying, made
+from tests.cli.table_kit import Expected, Place, lying, made, worked
 from tests.cli.table_topology import NAME, PARTITIONS
 from tests.e2e.kit import committed
 
@@ -24,14 +23,7 @@ TICKS = made(200)
 @pytest.fixture(scope="module")
 def ran(broker, tmp_path_factory):
     """A topology whose worker has kept all, and has gone."""
-    with pytest.MonkeyPatch.context() as patch:
-        name, folder = f"t{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("reset")
-        patch.setenv(NAME, name)
-        patch.setenv("STREAMPROC_REGISTRY", f"file:{folder / 'registry.json'}")
-        place = Place(broker.settings, name, folder)
-        asyncio.run(place.make_topics())
-        place.publish(TICKS)
-        asyncio.run(place.work())
+    with worked(broker.settings, tmp_path_factory.mktemp("reset"), TICKS) as place:
         yield place
 
 

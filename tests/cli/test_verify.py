@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from pathlib import Path
 
 import msgspec
@@ -19,8 +18,8 @@ from streamproc.state import snapshot
 from streamproc.state.head import Head, decode, encode
 from streamproc.state.rows import HEAD, ROW
 from streamproc.state.table_rows import row_key
-from tests.cli.table_kit import Expected, Place, lying, made
-from tests.cli.table_topology import NAME, PARTITIONS
+from tests.cli.table_kit import Expected, Place, lying, made, worked
+from tests.cli.table_topology import PARTITIONS
 
 pytestmark = pytest.mark.e2e
 TICKS = made(600)
@@ -31,14 +30,7 @@ AT = partition_of(UNIT.encode(), PARTITIONS)
 @pytest.fixture(scope="module")
 def ran(broker, tmp_path_factory):
     """A topology whose worker has kept all, and has gone."""
-    with pytest.MonkeyPatch.context() as patch:
-        name, folder = f"t{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("verify")
-        patch.setenv(NAME, name)
-        patch.setenv("STREAMPROC_REGISTRY", f"file:{folder / 'registry.json'}")
-        place = Place(broker.settings, name, folder)
-        asyncio.run(place.make_topics())
-        place.publish(TICKS)
-        asyncio.run(place.work())
+    with worked(broker.settings, tmp_path_factory.mktemp("verify"), TICKS) as place:
         yield place
 
 

@@ -113,17 +113,20 @@ def everything(settings: KafkaSettings, topic: str) -> list[Raw]:
     options = {"group.id": "all", "enable.auto.commit": False, "enable.partition.eof": True}
     consumer = Consumer(settings.librdkafka() | options)
     found: list[Raw] = []
-    for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-        low, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-        consumer.assign([TopicPartition(topic, partition, low)])
-        ended = False
-        while not ended:  # offsets do not tell: a transaction's marker takes the last one
-            for raw in consumer.consume(1000, 1.0):
-                if (error := raw.error()) is not None:
-                    assert error.code() == KafkaError._PARTITION_EOF, error
-                    ended = True
-                else:
-                    found.append(Raw(topic, partition, raw.offset(), raw.timestamp()[1], raw.key(), raw.value()))  # type: ignore[arg-type]
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    at = [TopicPartition(topic, partition) for partition in partitions]
+    lows = [consumer.get_watermark_offsets(each, timeout=10)[0] for each in at]
+    consumer.assign([TopicPartition(topic, each.partition, low) for each, low in zip(at, lows, strict=True)])
+    unread = set(partitions)
+    while unread:  # offsets do not tell: a transaction's marker takes the last one
+        for raw in consumer.consume(1000, 0.05):
+            if (error := raw.error()) is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                unread.discard(raw.partition())
+            else:
+                found.append(
+                    Raw(topic, raw.partition(), raw.offset(), raw.timestamp()[1], raw.key(), raw.value())  # type: ignore[arg-type]
+                )
     consumer.close()
     return found
 

@@ -157,6 +157,26 @@ def test_a_block_is_finished_when_its_state_is_kept_and_not_before() -> None:
     run(test)
 
 
+def test_a_block_whose_rows_waited_for_other_sources_is_finished_when_none_does_any_more() -> None:
+    async def test() -> None:
+        system = System()
+        await system.keeper.ready()
+        seen = Seen()
+        async with system.one.lock:
+            system.one.saw(seen.block, 0)  # read again from there
+            system.one.note_waiting()
+        seen.block.leave()
+        await until(lambda: len(flushes(system.producer)) == 1)
+        assert not seen.finished
+        async with system.one.lock:
+            system.one.positions["events"] = 1  # by the clock: no event, and no result
+            system.one.note_waiting()
+        await until(lambda: seen.finished)
+        await system.keeper.close(flush=True)
+
+    run(test)
+
+
 def test_results_that_are_held_and_the_state_go_in_one_transaction_before_everything_later() -> None:
     async def test() -> None:
         system = System()

@@ -90,15 +90,6 @@ def records_of(fetched: Fetched) -> Iterator[RawRecord]:
             _log.error("skipped for readers of single records: %s", error)
 
 
-class Begun(weakref.WeakSet[Any]):
-    """In the place of Faust's set of messages in work: notes which blocks agents have begun."""
-
-    def add(self, message: Any) -> None:
-        if isinstance(message.value, Block) and message.value.entry is not None:
-            message.value.entry.begun = True
-        super().add(message)
-
-
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Carries blocks, and knows which of them are finished."""
 
@@ -106,7 +97,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.ledger = Ledger()
         self.scheduler = BlockScheduler(self)
-        self._unacked_messages = Begun()
         self._plain_positions: dict[TP, int] = {}
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)  # by topic
 

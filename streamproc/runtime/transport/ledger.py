@@ -9,11 +9,10 @@ from collections.abc import Hashable, Iterator
 class Entry:
     """One block's place in the order."""
 
-    __slots__ = ("at", "begun", "finished", "next_offset", "processed", "waits")
+    __slots__ = ("at", "finished", "next_offset", "processed", "waits")
 
     def __init__(self, next_offset: int) -> None:
         self.next_offset = next_offset
-        self.begun = False  # an agent has it, or had it
         self.at = 0  # how many agents are at it
         self.processed = False  # by all its readers, though it may have to be kept
         self.waits = False  # for blocks of other topics
