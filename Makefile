@@ -59,7 +59,7 @@ fuzz: setup ## Damaged batches against every way of reading; ARGS="--minutes 10 
 
 lock: setup ## Resolves the dependencies anew.
 	$(BIN)/python -m pip install --quiet "uv>=0.9,<1"
-	$(BIN)/uv pip compile pyproject.toml --extra fast --group dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra fast --extra disk --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
 
 clean: ## Removes the virtual environment and caches.

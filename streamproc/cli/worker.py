@@ -36,7 +36,10 @@ def worker(
     replication: Annotated[int, typer.Option(help="Replication factor of the topics that it creates.")] = 1,
     state_dir: Annotated[
         Path | None,
-        typer.Option(envvar="STREAMPROC_STATE_DIR", help="A folder for snapshots of state, which shorten a restart."),
+        typer.Option(
+            envvar="STREAMPROC_STATE_DIR",
+            help="A folder for snapshots of state, which shorten a restart, and for tables on disk.",
+        ),
     ] = None,
     stall_after: Annotated[
         float, typer.Option(min=1.0, help="Seconds without progress where there is work, after which it starts anew.")

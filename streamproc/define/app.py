@@ -13,7 +13,7 @@ from streamproc.define.deadletter import DeadLetter
 from streamproc.define.duration import Duration, milliseconds
 from streamproc.define.errors import Policy
 from streamproc.define.pipeline import Pipeline
-from streamproc.define.table import Table
+from streamproc.define.table import Store, Table
 from streamproc.define.topic import Channel, Topic
 from streamproc.errors import DefinitionError
 from streamproc.record import Record
@@ -113,11 +113,19 @@ class App:
         value: Any = None,
         ttl: Duration | None = None,
         volatile: bool = False,
+        store: Store = "memory",
     ) -> Table[V]: ...
 
     @overload
     def table(
-        self, name: str, default: None = None, *, key: Any = str, value: type[V], ttl: Duration | None = None
+        self,
+        name: str,
+        default: None = None,
+        *,
+        key: Any = str,
+        value: type[V],
+        ttl: Duration | None = None,
+        store: Store = "memory",
     ) -> Table[V]: ...
 
     @overload
@@ -130,6 +138,7 @@ class App:
         value: Any = None,
         ttl: Duration | None = None,
         volatile: bool = False,
+        store: Store = "memory",
     ) -> Table[Any]: ...
 
     def table(
@@ -141,13 +150,17 @@ class App:
         value: Any = None,
         ttl: Duration | None = None,
         volatile: bool = False,
+        store: Store = "memory",
     ) -> Table[Any]:
         """Declares a table: keyed state of the agents that use it. Its arguments are
         :class:`~streamproc.define.table.Table`'s.
         """
         if name in self._tables:
             raise DefinitionError(f"table {name!r} is declared twice")
-        table: Table[Any] = Table(name, default, key=key, value=value, ttl=ttl, volatile=volatile)
+        table: Table[Any] = Table(name, default, key=key, value=value, ttl=ttl, volatile=volatile, store=store)
+        if store == "disk" and self.flush is None:
+            said = "its store has what the changelog has, and the app has flush=None: so nothing is ever kept"
+            raise DefinitionError(f"table {name!r}: {said}")
         self._tables[name] = table
         table.app = self
         return table

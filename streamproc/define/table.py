@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from streamproc.define.changes import ChangeStream, check_record
 from streamproc.define.duration import Duration, milliseconds, written
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streamproc.define.topic import Channel
 
 V = TypeVar("V")
+Store = Literal["memory", "disk"]  # where a table's rows lie while a worker runs
 
 
 class Rows(Protocol):
@@ -70,6 +71,8 @@ class Table(MutableMapping[Any, V], Generic[V]):
         ttl: for how long a row is kept that is not written, in event time. None: for ever.
         volatile: whether it is kept in memory only, with any Python objects as values. What an event changed inside of
             such an object before it raised stays changed.
+        store: ``"disk"``: rows lie in files of the worker's ``--state-dir``, and only some of them in memory. Keys come
+            in the order of their msgpack's bytes then. Nothing else differs.
 
     The time that counts is the highest event time which the task has seen, the event in work included; never the
     clock. A row written at ``t`` is gone once it is ``t + ttl``. A batch counts as one moment of 64 to the shortest
@@ -86,6 +89,7 @@ class Table(MutableMapping[Any, V], Generic[V]):
         value: Any = None,
         ttl: Duration | None = None,
         volatile: bool = False,
+        store: Store = "memory",
     ) -> None:
         what = f"table {name!r}"
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 200:
@@ -94,6 +98,10 @@ class Table(MutableMapping[Any, V], Generic[V]):
             raise DefinitionError(f"{what}: expected a default that is called for each missing key; got {default!r}")
         if volatile and value is not None:
             raise DefinitionError(f"{what}: it is volatile, and so takes any Python object: leave its value out")
+        if store not in get_args(Store):
+            raise DefinitionError(f"{what}: expected a store of {' or '.join(get_args(Store))}; got {store!r}")
+        if volatile and store == "disk":
+            raise DefinitionError(f"{what}: it is volatile, and so takes any Python object: those have no form on disk")
         self.name = name
         self.default = default
         self.key: RowType = key_type(key, what)
@@ -104,6 +112,7 @@ class Table(MutableMapping[Any, V], Generic[V]):
         if self.ttl == 0:
             raise DefinitionError(f"{what}: expected a ttl of 1 ms or more; got {ttl!r}")
         self.volatile = volatile
+        self.store: Store = store
         self.ident = id(self)
         self.app: App | None = None  # that declares it
         self.change_stream: ChangeStream | None = None
@@ -215,4 +224,5 @@ class Table(MutableMapping[Any, V], Generic[V]):
         """Name, types and how long rows are kept, for people."""
         value = "any object" if self.volatile else self.value.name
         ttl = f", ttl {written(self.ttl)}" if self.ttl is not None else ""
-        return f"{self.name}: {self.key.name} to {value}{ttl}{', volatile' if self.volatile else ''}"
+        where = ", volatile" if self.volatile else ", on disk" if self.store == "disk" else ""
+        return f"{self.name}: {self.key.name} to {value}{ttl}{where}"

@@ -23,7 +23,9 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Store(Protocol):
-    """Byte strings by byte strings, in order."""
+    """Byte strings by byte strings, in order. Every call raises StateError where it cannot be."""
+
+    failure: StateError | None  # the first one: nothing that was computed since is of use
 
     def get(self, key: bytes) -> bytes | None: ...
 
@@ -39,6 +41,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
+        self.failure: StateError | None = None
 
     def get(self, key: bytes) -> bytes | None:
         return self.rows.get(key)
@@ -69,8 +72,8 @@ class Layout:
     def puts(self, key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
         """What is to be put for a row: its key's msgpack, and its value in the changelog."""
         yield self.rows + key, value
-        if self.timed:
-            yield self.times + self.at(msgspec.msgpack.decode(value)[2]) + key, b""
+        if self.timed and len(fields := msgspec.msgpack.decode(value)) > 2:  # fewer: it had no ttl then
+            yield self.times + self.at(fields[2]) + key, b""
 
     def count(self, store: Store) -> int:
         """How many rows it has."""
@@ -175,6 +178,7 @@ class DiskCells:
         at, kind = len(self._layout.rows), self._rows.table.key.type
         near = sorted(((_encode(key), key) for key in self.near), key=lambda row: row[0])
         stored = ((found[at:], None) for found, _ in self._store.scan(self._layout.rows))
+        gone = frozenset(self.gone)  # the store of now has them; later, nobody may know that any more
         last = None
         for packed, key in heapq.merge(near, stored, key=lambda row: row[0]):
             if packed == last:
@@ -182,14 +186,15 @@ class DiskCells:
             last = packed
             if key is None:
                 key = msgspec.msgpack.decode(packed, type=kind)
-            if key not in self.gone:
+            if key not in gone and key not in self.gone:
                 yield key
 
     def _read(self, value: bytes) -> Cell:
         try:
             (cell,) = self._rows._read(b"\x91" + value)
         except (msgspec.MsgspecError, ValueError) as error:
-            raise StateError(f"table {self._rows.table.name!r}: a row on disk cannot be read: {error}") from None
+            self._store.failure = StateError(f"table {self._rows.table.name!r}: a row on disk cannot be read: {error}")
+            raise self._store.failure from None
         return cell
 
     def trim(self) -> None:
@@ -254,16 +259,16 @@ class OnDisk(Rows):
                 gone.append(self._layout.rows + packed)
             else:
                 puts.update(self._layout.puts(packed, value))
-            if key not in self.changed:
-                self._oldest.pop(key, None)
         return puts, gone
 
     def stored(self) -> None:
-        """The store has it."""
+        """The store has it. Events may have been done since :meth:`kept`."""
         flying, self._flying, self._flying_met = self._flying, {}, []
         for key in flying:
-            if key not in self.changed and key not in self._undo:
-                self._cells.gone.discard(key)
+            if key not in self.changed:
+                self._oldest.pop(key, None)
+                if key not in self._undo:
+                    self._cells.gone.discard(key)
         if len(self._cells.near) + len(self._cells.gone) > _NEAR:
             self._cells.trim()
         self._due = self._first_due()

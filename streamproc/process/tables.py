@@ -18,7 +18,7 @@ from streamproc import compiled as kernels
 from streamproc.columns import Longs, Texts
 from streamproc.define.table import Table
 from streamproc.errors import StateError, StreamprocError
-from streamproc.process.disk_rows import OnDisk, Store, disk_rows_of
+from streamproc.process.disk_rows import OnDisk, Store, disk_rows_of, put_rows
 from streamproc.process.rows import Rows, rows_of
 from streamproc.process.state import Changes, binary, items
 
@@ -113,9 +113,11 @@ class TableState:
             rows.expire(now)
 
     def check(self) -> None:
-        """Raises InvalidRecord where the event has changed a value in place into one that its table does not take.
-        Comes before its results go out, :meth:`commit` after.
+        """Raises InvalidRecord where the event has changed a value in place into one that its table does not take, and
+        StateError where the store has failed. Comes before its results go out, :meth:`commit` after.
         """
+        if self.failure is not None:
+            raise self.failure
         for rows in self._touched:
             rows.check()
 
@@ -131,6 +133,11 @@ class TableState:
         for rows in self._touched:
             rows.rollback()
         self._touched.clear()
+
+    @property
+    def failure(self) -> StateError | None:
+        """Why rows on disk could not be read, if so: then nothing that was computed since is of use."""
+        return None if self._store is None else self._store.failure
 
     # What the changelog asks.
 
@@ -203,6 +210,7 @@ class TableState:
         left = np.arange(len(keys))
         for table in self._tables.values():
             if table.name in self._on_disk:
+                left = self._put(table, keys, values, left)
                 self._reopen(table, header.get(f"made {table.name}"))
                 continue
             meaning, left = self._meaning_of(table, keys, values, left)
@@ -227,6 +235,15 @@ class TableState:
         except (msgspec.MsgspecError, ValueError) as error:
             raise StateError(f"table {table.name!r}: what says the types of its rows cannot be read: {error}") from None
 
+    def _put(self, table: Table[Any], keys: Texts, values: Texts, left: Longs) -> Longs:
+        """Puts those of a table's rows into the store that are not there yet; gives the rows that are left to read."""
+        assert self._store is not None
+        meant = _with_prefix(keys, left, np.frombuffer(_meaning_key(table.name), np.uint8))
+        own = np.concatenate([meant, _with_prefix(keys, left, np.frombuffer(_prefix(table.name), np.uint8))])
+        if len(own):
+            put_rows(self._store, [table], dict(zip(items(keys[own]), items(values[own]), strict=True)))
+        return np.setdiff1d(left, own, assume_unique=True)
+
     def _reopen(self, table: Table[Any], made: int | None) -> None:
         """Opens rows that lie in the store."""
         assert self._store is not None
@@ -237,7 +254,8 @@ class TableState:
         now = _checked(table, meaning)
         if meaning.timed != now.timed:
             said = "has a ttl now, and had none" if now.timed else "had a ttl, and has none now"
-            raise StateError(f"table {table.name!r} {said}: rows on disk are not all written anew for that")
+            remedy = "give it back what it had, or another name, or let it lie in memory once"
+            raise StateError(f"table {table.name!r} {said}: rows on disk are not all written anew for that; {remedy}")
         rows = self.rows(table)
         assert isinstance(rows, OnDisk)
         rows.on(self._store, made or 0)

@@ -25,6 +25,7 @@ from streamproc.define.agent import Agent
 from streamproc.define.errors import Retry
 from streamproc.define.table import tables_of_task
 from streamproc.errors import RecordError, StreamprocError
+from streamproc.process.disk_rows import MemoryStore, Store
 from streamproc.process.measures import values_of
 from streamproc.process.state import State
 from streamproc.process.tables import TableState
@@ -49,14 +50,17 @@ class AgentTask:
     Args:
         agent: the definition.
         outlet: where results and dead letters go.
+        store: of tables on disk. None: they are in memory, too.
     """
 
-    def __init__(self, agent: Agent, outlet: Outlet) -> None:
+    def __init__(self, agent: Agent, outlet: Outlet, store: Store | None = None) -> None:
         self.agent = agent
         self.retries = 0  # so far
         self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep  # between tries
         self._outlet = outlet
-        self.tables = TableState(agent.source.app.tables)
+        tables = agent.source.app.tables
+        on_disk = [table.name for table in tables.values() if table.store == "disk"]
+        self.tables = TableState(tables, (store or MemoryStore()) if on_disk else None, on_disk)
         self._times: Longs | None = None  # of the batch in work, when its rows are read one by one and time matters
         self._todo: deque[Batch] = deque()
         self._batch: Batch | None = None  # in work
@@ -324,6 +328,8 @@ class AgentTask:
         """Undoes what was in work, and does what the agent's policy says."""
         batch, policy = self._batch, self.agent.on_error
         assert batch is not None
+        if self.tables.failure is not None:  # of the disk, whatever became of it in the function: no event's fault
+            await self._give_up(self.tables.failure)
         self.tables.rollback()
         self._results, self._again = [], False
         self._failures += 1

@@ -12,11 +12,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from streamproc.errors import ProducerFenced, StateError
 from streamproc.log.batch_builder import Body
+from streamproc.log.ports import Delivery
 from streamproc.process.state import Changes, State
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.transport.block import Block
@@ -72,6 +74,15 @@ class Taken(NamedTuple):
     ahead: Ahead
 
 
+class Copy(Protocol):
+    """A copy of a task's rows that has what the changelog has committed, and nothing else."""
+
+    async def follow(self, changes: Changes, head: Head, next_offset: int) -> None:
+        """Takes what was committed, before this offset of the changelog. Nothing more is taken from the state
+        meanwhile. Raises StateError where it cannot.
+        """
+
+
 class KeptTask:
     """One stage's task, as its keeper sees it.
 
@@ -82,6 +93,7 @@ class KeptTask:
         limit: bytes that a record batch of the changelog may have.
         sources: the topics whose offsets it counts by, and Kafka's ids of them, as far as they are known.
         holds_all: whether all results go with the flush, as where the order of the input is not that of one log.
+        copy: of the rows, where there is one.
     """
 
     def __init__(
@@ -93,7 +105,9 @@ class KeptTask:
         sources: Mapping[str, str | None] = MappingProxyType({}),
         *,
         holds_all: bool = False,
+        copy: Copy | None = None,
     ) -> None:
+        self.copy = copy
         self.stage, self.changelog, self.state, self.limit = stage, changelog, state, limit
         self.sources, self._holds_all = dict(sources), holds_all
         #: Held while a batch is in work. While nobody holds it, state, position and results belong together.
@@ -209,12 +223,15 @@ class KeptTask:
             self.on_change()
 
 
+Done = Callable[[Delivery], None]
+
+
 class Batches(Protocol):
     """What a keeper needs of a transactional producer."""
 
     async def start(self) -> None: ...
     async def begin(self) -> None: ...
-    async def send(self, topic: str, partition: int, body: Body) -> None: ...
+    async def send(self, topic: str, partition: int, body: Body, done: Done | None = None) -> None: ...
     async def commit(self) -> None: ...
     async def close(self, timeout: float | None = None) -> None: ...
 
@@ -356,15 +373,19 @@ class Keeper:
                         taken.append(task.take())
         for part in taken:
             await part.ahead.delivered()
+        ends = dict[KeptTask, int]()  # in the changelogs of tasks with copies
         await self._producer.begin()
         for part in taken:
             for result in part.results:
                 await self._producer.send(*result)
             task, now = part.task, int(time.time() * 1000)
             for body in bodies(part.changes, part.head, now, topic=task.changelog, most=task.limit):
-                await self._producer.send(task.changelog, self.partition, body)
+                done = partial(_note_end, ends, task, body.records) if task.copy is not None else None
+                await self._producer.send(task.changelog, self.partition, body, done)
         await self._producer.commit()
         for part in taken:
+            if part.task.copy is not None:
+                await part.task.copy.follow(part.changes, part.head, ends[part.task])
             part.task.flushed()
             for topic, _, body in part.results:
                 self._metrics.results.labels(topic).inc(body.records)
@@ -376,3 +397,7 @@ class Keeper:
 
     def _held(self) -> int:
         return sum(task.held_bytes for task in self.tasks)
+
+
+def _note_end(ends: dict[KeptTask, int], task: KeptTask, records: int, first: Delivery) -> None:
+    ends[task] = first.offset + records

@@ -18,7 +18,7 @@ from streamproc.errors import BrokerUnavailable, StateError
 from streamproc.runtime.transport.block import Fetched
 from streamproc.runtime.transport.fetch import give_blocks
 from streamproc.settings import KafkaSettings
-from streamproc.state.restore import NOTHING, Restored, Rows
+from streamproc.state.restore import NOTHING, Holder, Restored, Rows
 
 _FETCH_BYTES = 4 << 20  # of a partition in one answer
 _ANSWER_BYTES = 16 << 20  # of all partitions in one answer
@@ -79,11 +79,12 @@ class ChangelogReader:
             await self._consumer._client.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def read(self, topic: str, partition: int, onto: Restored = NOTHING) -> Restored:
+    async def read(self, topic: str, partition: int, onto: Restored = NOTHING, into: Holder | None = None) -> Restored:
         """The rows of what is committed when this is called, and maybe of what is a little later.
 
         Args:
             onto: rows of a snapshot: only what lies behind it is read.
+            into: where rows are collected; None: in memory.
 
         Raises:
             BrokerUnavailable: no progress for ``patience`` seconds.
@@ -95,12 +96,13 @@ class ChangelogReader:
         self._reading[tp] = onto.next_offset
         try:
             begin, end = await self._bounds(tp)
-            if onto.head is not None and not begin <= onto.next_offset <= end:
+            if into is None and onto.head is not None and not begin <= onto.next_offset <= end:
                 said = "%s[%d]: its snapshot goes up to offset %d, and the changelog from %d to %d: it is read whole"
                 _log.warning(said, topic, partition, onto.next_offset, begin, end)
                 onto = NOTHING
             self._begin(tp, max(begin, onto.next_offset))
-            return await self._read(tp, Rows(topic, partition, onto, use_kernels=self._use_kernels), end)
+            rows = Rows(topic, partition, onto, use_kernels=self._use_kernels, into=into)
+            return await self._read(tp, rows, end)
         except OffsetOutOfRangeError:
             raise StateError(f"{topic}[{partition}]: offsets went away while it was read; was it made anew?") from None
         finally:
@@ -110,7 +112,11 @@ class ChangelogReader:
 
     async def end(self, topic: str, partition: int) -> int:
         """The offset before which all is committed or aborted. Raises BrokerUnavailable."""
-        return (await self._bounds(TopicPartition(topic, partition)))[1]
+        return (await self.bounds(topic, partition))[1]
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Where the log begins, and its end: all before that is committed or aborted. Raises BrokerUnavailable."""
+        return await self._bounds(TopicPartition(topic, partition))
 
     async def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
         """Where the log begins, and its last stable offset: all before that is committed or aborted."""

@@ -14,6 +14,7 @@ from streamproc.batch import Batch
 from streamproc.define.app import Stage
 from streamproc.runtime.agent_task import AgentStopped, AgentTask
 from streamproc.runtime.clock import Clock
+from streamproc.runtime.disk_stores import DiskStores
 from streamproc.runtime.flow_task import FlowTask, Sequenced
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.keeper import Keeper, KeptTask
@@ -45,6 +46,7 @@ class Runner:
         keeper: of a partition of the sources, where there is one.
         shared: the table that is everywhere, of stages that have one.
         hold: called with a source whose fetching is to be held back, or is to go on.
+        stores: of the tasks of agents, where the app has tables on disk.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Runner:
         keeper: Callable[[int], Keeper | None] = lambda partition: None,
         hold: Callable[[str, int, bool], None] = _hold_nobody,
         shared: SharedTable | None = None,
+        stores: DiskStores | None = None,
     ) -> None:
-        self.definition = definition
+        self.definition, self._stores = definition, stores
+        self._changelog = changelogs.name(definition.source.app.name, definition.name)
         self.sources = tuple(topic.name for topic in own_sources(definition))
         table = everywhere(definition)
         self._clocks = self.sources if table is None else (*self.sources, table.topic.name)
@@ -232,9 +236,9 @@ class Runner:
         state = self._task(partition).state
         if state is None:
             return None
-        name = self.definition.name
-        topic = changelogs.name(self.definition.source.app.name, name)
-        kept = KeptTask(name, topic, state, limit, sources, holds_all=self.definition.sequenced)
+        name, topic = self.definition.name, self._changelog
+        copy = None if self._stores is None else self._stores.copy(topic, partition, state)
+        kept = KeptTask(name, topic, state, limit, sources, holds_all=self.definition.sequenced, copy=copy)
         self._kept[partition], self._keeps = kept, True
         return kept
 
@@ -361,7 +365,8 @@ class Runner:
             def clock() -> int:
                 return min(map(clock_of, self.sources))
 
-            self._tasks[partition] = task_for(self.definition, self._outlet, clock, clock_of, self._shared)
+            store = None if self._stores is None else self._stores.made(self._changelog, partition)
+            self._tasks[partition] = task_for(self.definition, self._outlet, clock, clock_of, self._shared, store)
         return self._tasks[partition]
 
     def _clear_gauges(self, partition: int) -> None:

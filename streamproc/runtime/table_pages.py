@@ -140,6 +140,10 @@ class TablePages:
 
     async def _page(self, request: web.Request) -> Any:
         table, stage = self._table(request), self._stage(request)
+        if table.store == "disk":
+            raise Refused(
+                404, f"table {table.name!r} is on disk: a worker shows single rows of it by key, but no pages"
+            )
         limit = _number(request, "limit", _USUAL_ROWS, 1, _MOST_ROWS)
         begin = _place(request.query.get("after"))
         tasks = sorted(self._ready(stage), key=lambda task: (task.stage, task.partition))

@@ -20,6 +20,7 @@ from streamproc.define.topic import Topic
 from streamproc.errors import AggregateError, RecordError
 from streamproc.log.ports import Headers
 from streamproc.process.accumulators.own import AggregateFailed, Failure
+from streamproc.process.disk_rows import Store
 from streamproc.process.front import Front, merged
 from streamproc.process.results import Closed
 from streamproc.process.state import State
@@ -229,18 +230,20 @@ def task_for(
     clock: Clock,
     clock_of: ClockOf | None = None,
     shared: SharedTable | None = None,
+    store: Store | None = None,
 ) -> AnyTask:
     """A new task, with empty state.
 
     Args:
         clock_of: the clock of each source, where they differ.
         shared: the table that is everywhere, of stages that have one.
+        store: of an agent's tables on disk; None: they are in memory, too.
     """
     if isinstance(definition, Aggregation):
         return AggregationTask(definition, outlet, clock, clock_of)
     if isinstance(definition, Pipeline):
         return FlowTask(definition, outlet, clock_of or (lambda topic: clock()), shared)
-    return AgentTask(definition, outlet)
+    return AgentTask(definition, outlet, store)
 
 
 def needed_columns(definition: Stage) -> frozenset[str] | None:

@@ -28,6 +28,7 @@ from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.kafka_producer import KafkaProducer
 from streamproc.runtime import faust_app
 from streamproc.runtime.change_streams import ChangeStreams
+from streamproc.runtime.disk_stores import DiskChangelogs, DiskStores
 from streamproc.runtime.followed_tables import FollowedTable, followed_tables
 from streamproc.runtime.groups import groups
 from streamproc.runtime.kafka_outlet import KafkaOutlet
@@ -95,7 +96,8 @@ class Worker:
         instance: this worker's name in its group, also after a restart: it then gets its partitions back at once, also
             if it was killed. While it is away nobody else has them, until its session is over.
         stall_after: seconds without any progress where there is work, after which :meth:`run` raises Stalled.
-        state_dir: for snapshots of state, which shorten the next start; what is there may be deleted at any time.
+        state_dir: for snapshots of state, which shorten the next start, and for tables on disk; what is there may be
+            deleted at any time while no worker runs.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Worker:
         self._tables: list[FollowedTable] = []
         self._keepers: Keepers | None = None  # of state
         self._changelogs: Snapshots | None = None
+        self._stores: DiskStores | None = None  # of tables on disk
         self._ticker: asyncio.Task[None] | None = None
         self._stalls, self._loop_watch = Stalls[TP](stall_after), LoopWatch(stall_after)
 
@@ -137,8 +140,9 @@ class Worker:
         """Creates missing topics, registers schemas, joins the group.
 
         Raises:
-            BrokerUnavailable, TopicError, IncompatibleSchema: nothing was started.
+            SettingsError, BrokerUnavailable, TopicError, IncompatibleSchema: nothing was started.
         """
+        self._stores = DiskStores(self.app, self.state_dir)
         calm_libraries()
         keep_freed_memory()
         admin = KafkaAdmin(self.kafka)
@@ -149,6 +153,7 @@ class Worker:
             await check_changelogs(self.app, admin)
             names = [topic.name for topic in self._sources()]
             self._topic_ids = await admin.ids(names + [spec.name for spec in changelog_specs(self.app)])
+            self._stores.ids = self._topic_ids
         finally:
             await admin.close()
         await _prepare_kernels()
@@ -160,14 +165,15 @@ class Worker:
         self._tables = followed_tables(self.kafka, codecs, self._shared, self._runners, self.fail)
         for table in self._tables:
             await table.start()
-        self._changelogs = Snapshots(ChangelogReader(self.kafka), self.state_dir, self._topic_ids)
+        reader = ChangelogReader(self.kafka)
+        self._changelogs = Snapshots(reader, self.state_dir, self._topic_ids)
         await self._changelogs.start()
         self._keepers = Keepers(
             self.app.name,
             self._groups,
             self._kept_tasks,
             self._make_keepers_producer,
-            self._changelogs,
+            DiskChangelogs(self._stores, reader, self._changelogs),
             self.metrics,
             self.fail,
             every=(self.app.flush or 0) / 1000,
@@ -233,6 +239,8 @@ class Worker:
             await self._keepers.close(flush=self.failure is None and not self.stuck)
         for runner in self._runners.values():
             await runner.stop()
+        if self._stores is not None:
+            await self._stores.close()
         if self._changelogs is not None:
             await self._changelogs.close()
         for table in self._tables:
@@ -299,14 +307,18 @@ class Worker:
             )
             keeper = partial(self._keeper, definition.source.name)
             own, shared = {topic.name: readers[topic] for topic in own_sources(definition)}, self._shared.get(name)
-            runners[name] = Runner(definition, own, outlet, self.metrics, now_ms, keeper, self._hold, shared)
+            runners[name] = Runner(
+                definition, own, outlet, self.metrics, now_ms, keeper, self._hold, shared, self._stores
+            )
         return runners
 
     async def _assigned(self, partitions: set[TP]) -> None:
         assert self._keepers is not None
         assert self._changelogs is not None
+        assert self._stores is not None
         await self._keepers.assigned((tp.topic, tp.partition) for tp in partitions)
         self._changelogs.keep(self._keepers.changelogs())
+        await self._stores.keep(self._keepers.changelogs())
         self._has_partitions.set()
 
     def _keeper(self, topic: str, partition: int) -> Keeper | None:

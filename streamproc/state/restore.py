@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -30,6 +30,24 @@ class Restored(NamedTuple):
 
 
 Heads = list[tuple[int, bytes]]  # with their offsets
+
+
+class Holder(Protocol):
+    """Where rows are collected."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def put(self, keys: Texts, values: Texts) -> None:
+        """Takes rows of before the log."""
+
+    def take(self, parts: Sequence[Part], first_offset: int) -> Heads:
+        """Takes the rows from an offset on, and gives the heads."""
+
+    def rows(self) -> tuple[Texts, Texts]:
+        """The rows that are to be in memory."""
+
+
 NOTHING = Restored(None, NO_TEXTS, NO_TEXTS, 0)
 
 
@@ -40,16 +58,25 @@ class Rows:
     Args:
         onto: what is known already, of a snapshot; then the batches are those behind it.
         use_kernels: None: where there are any.
+        into: where they are collected; None: in memory.
     """
 
     def __init__(
-        self, topic: str, partition: int, onto: Restored = NOTHING, *, use_kernels: bool | None = None
+        self,
+        topic: str,
+        partition: int,
+        onto: Restored = NOTHING,
+        *,
+        use_kernels: bool | None = None,
+        into: Holder | None = None,
     ) -> None:
         self._where = f"{topic}[{partition}]"
         self._onto, self._head = onto, onto.head
         self._next = onto.next_offset
         use_kernels = compiled.available() if use_kernels is None else use_kernels
-        self._store: _Compiled | _Plain = _Compiled() if use_kernels else _Plain()
+        if into is None:
+            into = _Compiled() if use_kernels else _Plain()
+        self._store: Holder = into
         self._untouched = True  # the store has nothing yet: all that there is, is ``onto``
 
     def __len__(self) -> int:
@@ -122,8 +149,8 @@ def _grouped(parts: Sequence[Part]) -> Iterator[Sequence[Part]]:
         yield parts[start:]
 
 
-def _sorted(records: Iterable[RawRecord], first_offset: int) -> tuple[Heads, list[bytes], list[bytes | None]]:
-    """Heads, and the keys and values of rows."""
+def sorted_records(records: Iterable[RawRecord], first_offset: int) -> tuple[Heads, list[bytes], list[bytes | None]]:
+    """Heads, and the keys and values of rows. Raises what :meth:`Rows.add` tells of."""
     heads, keys, values = Heads(), list[bytes](), list[bytes | None]()
     for record in records:
         key, value = record.key, record.value
@@ -156,7 +183,7 @@ class _Plain:
         found = Heads()
         for part in parts:
             records = part.records() if isinstance(part, RecordBatch) else part
-            heads, keys, values = _sorted(records, first_offset)
+            heads, keys, values = sorted_records(records, first_offset)
             found += heads
             for key, value in zip(keys, values, strict=True):
                 if value is None:
@@ -196,7 +223,7 @@ class _Compiled:
                 heads += self._take_bodies(batches, bodies, first_offset)
                 batches, bodies, size = [], [], 0
             if not isinstance(part, RecordBatch):
-                some, keys, values = _sorted(part, first_offset)
+                some, keys, values = sorted_records(part, first_offset)
                 heads += some
                 self.put(binary(keys), _nullable(values))
         return heads + self._take_bodies(batches, bodies, first_offset)

@@ -132,6 +132,7 @@ def unknown() -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
         ({"key": int, "value": int | None}, "t: int to int | None"),
         ({"key": (str, int), "value": bytes, "ttl": "90s"}, "t: tuple[str, int] to bytes, ttl 90s"),
         ({"default": Counter, "volatile": True}, "t: str to any object, volatile"),
+        ({"default": int, "ttl": "1h", "store": "disk"}, "t: str to int, ttl 1h, on disk"),
         ({"default": unknown, "volatile": True, "ttl": 0.25}, "t: str to any object, ttl 250ms, volatile"),
     ],
 )
@@ -155,6 +156,11 @@ def test_its_types_are_told_or_seen(given: dict[str, Any], says: str):
             {"value": int, "volatile": True},
             "table 't': it is volatile, and so takes any Python object: leave its value out",
         ),
+        ({"store": "tape"}, "table 't': expected a store of memory or disk; got 'tape'"),
+        (
+            {"volatile": True, "store": "disk"},
+            "table 't': it is volatile, and so takes any Python object: those have no form on disk",
+        ),
         (
             {"default": unknown},
             "table 't': its default's annotation cannot be read (name 'Nowhere' is not defined): name the "
@@ -172,6 +178,11 @@ def test_what_is_wrong_is_said_where_it_is_declared(given: dict[str, Any], says:
     with pytest.raises(DefinitionError) as caught:
         App("test").table(**{"name": "t", **given})
     assert str(caught.value) == says
+
+
+def test_what_is_never_kept_cannot_be_on_disk():
+    with pytest.raises(DefinitionError, match="table 't': its store has what the changelog has, and the app has flush"):
+        App("test", flush=None).table("t", default=int, store="disk")
 
 
 def test_a_counter_is_no_dict():

@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 from streamproc.columns import Texts
 from streamproc.errors import BrokerError, ProducerFenced, StateError
 from streamproc.log.batch_builder import Body
+from streamproc.log.ports import Delivery
 from streamproc.process.state import NO_TEXTS, Changes, binary, items
-from streamproc.runtime.keeper import Keeper, KeptTask, Result
+from streamproc.runtime.keeper import Done, Keeper, KeptTask, Result
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.transport.block import Block, Fetched
 from streamproc.state.head import FORMAT, Head
@@ -56,6 +57,7 @@ class Producer:
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
+        self.offset = 100  # the next one
 
     async def start(self) -> None:
         self.calls.append("start")
@@ -63,7 +65,10 @@ class Producer:
     async def begin(self) -> None:
         self.calls.append("begin")
 
-    async def send(self, topic: str, partition: int, body: Body) -> None:
+    async def send(self, topic: str, partition: int, body: Body, done: Done | None = None) -> None:
+        if done is not None:
+            done(Delivery(partition, self.offset, None))
+            self.offset += body.records
         self.calls.append((topic, partition, body.records))
 
     async def commit(self) -> None:
