@@ -62,7 +62,7 @@ def verify(
     found = run(_all(verifier, stage, partition))
     show.rows([_row(each, output) for each in found], output, _COLUMNS)
     if verifier.skipped:
-        typer.echo(f"not replayed, as they take several inputs in one order: {', '.join(verifier.skipped)}", err=True)
+        typer.echo(f"nothing to verify, as they keep no rows: {', '.join(verifier.skipped)}", err=True)
     if output is Format.table:
         for each in found:
             _tell(each)
@@ -80,7 +80,8 @@ async def _all(verifier: Verifier, stage: str | None, partition: int | None) -> 
 def _row(found: Verified, output: Format) -> dict[str, Any]:
     rows = found.rows
     row: dict[str, Any] = {"stage": found.stage, "partition": found.partition}
-    row["offsets"] = f"{found.begin}..{found.end}" if output is Format.table else [found.begin, found.end]
+    words = (f"{begin}..{end}" for begin, end in found.offsets.values())
+    row["offsets"] = " ".join(words) if output is Format.table else dict(found.offsets)
     row |= {"events": found.events, "equal": rows.equal, "different": rows.different}
     row |= {"missing": rows.missing, "extra": rows.extra, "verified": _word(found)}
     if output is Format.json:
@@ -112,7 +113,7 @@ class _Shown:
     def __init__(self) -> None:
         self._said = time.monotonic()
 
-    def __call__(self, stage: str, partition: int, offset: int, end: int) -> None:
+    def __call__(self, stage: str, partition: int, topic: str, offset: int, end: int) -> None:
         if time.monotonic() - self._said > _EVERY:
             self._said = time.monotonic()
-            typer.echo(f"{stage}[{partition}]: offset {offset:,} of {end:,} …", err=True)
+            typer.echo(f"{stage}[{partition}]: offset {offset:,} of {end:,} of {topic} …", err=True)

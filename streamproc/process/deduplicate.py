@@ -204,6 +204,13 @@ class DeduplicateOperator:
         self._passed[codes] = passed
         self._stored[codes] = True
 
+    def settled(self) -> tuple[Texts, Texts]:
+        """All ids that are remembered, without those that are over and were not looked for yet."""
+        due = _NONE if self.stream_time is None else self.stream_time - self._within
+        passed = self._passed[: len(self._codes)]
+        live = np.flatnonzero((passed != _NONE) & (passed >= due)).astype(np.int64)
+        return self._keys(live), words(self._passed[live])
+
     def _keys(self, codes: Longs) -> Texts:
         return key_bytes(self._codes.column(codes)) if len(codes) else NO_TEXTS
 

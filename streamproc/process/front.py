@@ -97,6 +97,10 @@ class Front:
         assert self.sequencer is not None
         return sum(map(self.sequencer.waiting_of, self.inputs_of(topic)))
 
+    def time_of(self, topic: str) -> int:
+        """How far a topic is, in event time; 0 where there is no order to keep."""
+        return 0 if self.sequencer is None else min(map(self.sequencer.time_of, self.inputs_of(topic)))
+
     def restart(self, topic: str) -> None:
         """The topic was made anew: its offsets begin again."""
         if self.sequencer is not None:

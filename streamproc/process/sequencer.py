@@ -27,6 +27,7 @@ from streamproc.process.events import Events
 
 _FARTHEST = 1 << 61  # ms; event times beyond count as this, so that sums of times stay in 64 bits
 _NEVER = -(1 << 62)
+CUT_NUMBERS = (" read", " before")  # ends of names in the header: what depends on how sources were cut into batches
 
 
 class Arrived(NamedTuple):
@@ -92,6 +93,14 @@ class Sequencer:
         self._ranks = np.array(ranks if ranks is not None else range(len(origins)), np.int64)
         self._grace, self._idle = grace, idle
         self.frontier = _NEVER
+
+    def reach(self, frontier: int) -> None:
+        """Lets the frontier be no less than this, as where inputs have been idle."""
+        self.frontier = max(self.frontier, frontier)
+
+    def time_of(self, source: int) -> int:
+        """How far a source is: the least stream time of its inputs."""
+        return min(each.time for each in self._sources[source].inputs.values())
 
     @property
     def waiting(self) -> int:
@@ -226,7 +235,7 @@ class Sequencer:
         """Where each input is, and was when what waits was read."""
         found: dict[str, int | None] = {"frontier": self.frontier}
         for number, source in enumerate(self._sources):
-            found[f"{number} seen"] = source.next_offset
+            found[seen(number)] = source.next_offset
             found[f"{number} read"] = self.position(number)
             oldest = min(source.waiting, key=lambda part: part.begin, default=None)
             before = self._judged(source) if oldest is None else oldest.before
@@ -239,7 +248,7 @@ class Sequencer:
         """Takes over where each input was; rows that waited then come again."""
         self.frontier = int(header["frontier"] or 0)
         for number, source in enumerate(self._sources):
-            source.next_offset = header.get(f"{number} seen") or 0
+            source.next_offset = header.get(seen(number)) or 0
             source.read = header.get(f"{number} read") or 0
             replayed: dict[int, int] = {}
             for name, value in header.items():
@@ -251,6 +260,11 @@ class Sequencer:
                         known = source.inputs.setdefault(int(origin), _Input())
                         known.time = max(known.time, value)
             source.replayed = replayed if source.read < source.next_offset else None
+
+
+def seen(source: int) -> str:
+    """The header's number of the offset of a source before which all has been seen."""
+    return f"{source} seen"
 
 
 def joined_rows(parts: Sequence[Columns]) -> Columns:

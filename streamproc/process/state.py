@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,6 +32,14 @@ class State(Protocol):
 
     def restore(self, header: dict[str, int | None], keys: Texts, values: Texts) -> None:
         """Takes all rows, each key once, in any order, into a state that is empty."""
+
+
+@runtime_checkable
+class Settled(Protocol):
+    """A state whose rows in the changelog also depend on how events were cut into batches."""
+
+    def settled(self) -> tuple[Texts, Texts]:
+        """Keys and values of all rows in a form that depends on the events alone."""
 
 
 def binary(values: Sequence[bytes]) -> Texts:

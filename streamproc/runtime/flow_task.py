@@ -17,14 +17,27 @@ from streamproc.process.events import Events, Ordered
 from streamproc.process.front import Front, Stepped, merged
 from streamproc.process.joins.lookup import LookupOperator
 from streamproc.process.operators import distinct_of, join_of
-from streamproc.process.sequencer import Released
-from streamproc.process.state import NO_TEXTS, Changes, State
+from streamproc.process.sequencer import CUT_NUMBERS, Released, seen
+from streamproc.process.state import NO_TEXTS, Changes, Settled, State
 from streamproc.process.steps import StepsRunner
 from streamproc.runtime.causes import causes_of
 from streamproc.runtime.clock import ClockOf
 from streamproc.runtime.outlet import Outlet, letter_for
 from streamproc.runtime.sending import send_fitting
 from streamproc.runtime.shared_tables import SharedTable
+
+_INPUT = "input "  # what header numbers of a stage's inputs begin with
+FRONTIER = f"{_INPUT}frontier"  # the header number that says how far several inputs are together
+
+
+def seen_number(source: int) -> str:
+    """The header number that says which offsets of a source have been seen: all before it."""
+    return f"{_INPUT}{seen(source)}"
+
+
+def is_cut_number(name: str) -> bool:
+    """Whether a header number depends on how inputs were cut into batches, too."""
+    return name.startswith(_INPUT) and name.endswith(CUT_NUMBERS)
 
 
 class FrontState:
@@ -37,17 +50,21 @@ class FrontState:
         return "flow 1" if self._inner is None else self._inner.version()
 
     def header(self) -> dict[str, int | None]:
-        own = {f"input {name}": value for name, value in self._front.header().items()}
+        own = {f"{_INPUT}{name}": value for name, value in self._front.header().items()}
         return own if self._inner is None else {**self._inner.header(), **own}
 
     def changes(self) -> Changes:
         return Changes(NO_TEXTS, NO_TEXTS, NO_TEXTS) if self._inner is None else self._inner.changes()
 
+    def settled(self) -> tuple[Texts, Texts] | None:
+        """None where the rows of the changelog are settled."""
+        return self._inner.settled() if isinstance(self._inner, Settled) else None
+
     def restore(self, header: dict[str, int | None], keys: Texts, values: Texts) -> None:
-        own = {name.removeprefix("input "): value for name, value in header.items() if name.startswith("input ")}
+        own = {name.removeprefix(_INPUT): value for name, value in header.items() if name.startswith(_INPUT)}
         self._front.restore(own)
         if self._inner is not None:
-            rest = {name: value for name, value in header.items() if not name.startswith("input ")}
+            rest = {name: value for name, value in header.items() if not name.startswith(_INPUT)}
             self._inner.restore(rest, keys, values)
 
 

@@ -1,14 +1,15 @@
-"""Replays a stage over one partition, into fresh state. Its results go nowhere."""
+"""Replays a stage over one partition of its sources, into fresh state. Its results go nowhere."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamproc.avro.codec import Codec
 from streamproc.avro.writer import RecordWriter
 from streamproc.batch import Batch
-from streamproc.columns import Columns, Longs
+from streamproc.columns import Columns, Longs, Texts
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.topic import Topic
 from streamproc.errors import OversizedRecord
@@ -17,6 +18,7 @@ from streamproc.log.ports import DEFAULT_MESSAGE_LIMIT
 from streamproc.process.state import State
 from streamproc.record import Record
 from streamproc.runtime.agent_task import AgentTask
+from streamproc.runtime.flow_task import FRONTIER, FrontState, Sequenced
 from streamproc.runtime.repeats import Repeats
 from streamproc.runtime.tasks import task_for
 from streamproc.state.restore import Restored
@@ -71,26 +73,45 @@ class Replay:
         assert state is not None
         self.state: State = state
         self.events = 0
-        self._repeats = Repeats()
+        self._repeats: defaultdict[str, Repeats] = defaultdict(Repeats)  # by topic
         if base.head is not None:
             state.restore(base.head.header, base.keys, base.values)
-            self._repeats = Repeats.restored(base.head.marks.get("repeats", {}).get(definition.source.name, []))
+            for topic, marks in base.head.marks.get("repeats", {}).items():
+                self._repeats[topic] = Repeats.restored(marks)
         self._idle = definition.idle if isinstance(definition, Aggregation) else None
 
     async def feed(self, batch: Batch, before: int) -> None:
         """Takes the rows of a batch whose offsets are below ``before``."""
         batch = batch.slice(0, int(batch.offsets.searchsorted(before)))
-        if len(batch) and len(batch := self._repeats.fresh(batch)):
+        if len(batch) and len(batch := self._repeats[batch.topic].fresh(batch)):
             await self._task.take(batch)
             self.events += len(batch)
 
-    async def let_time_pass(self, time: int | None) -> None:
-        """Lets an idle partition's event time go on by the clock to where it is in the kept state."""
-        now = self.state.header().get("stream_time")
+    def time_of(self, topic: str) -> int:
+        """How far one of several sources is, in event time."""
+        front = self._task.front if isinstance(self._task, Sequenced) else None
+        return 0 if front is None else front.time_of(topic)
+
+    async def hear(self, topic: str, offset: int, origins: Longs, times: Longs) -> None:
+        """Takes in how far partitions before a rekeying were."""
+        assert isinstance(self._task, Sequenced)
+        await self._task.hear(topic, offset, origins, times)
+
+    async def let_time_pass(self, header: Mapping[str, int | None]) -> None:
+        """Lets event time go on by the clock, where inputs were idle, to where it is in the kept state."""
+        if isinstance(self._task, Sequenced) and self._task.front.sequencer is not None:
+            self._task.front.sequencer.reach(header[FRONTIER] or 0)
+            await self._task.advance()
+            return
+        now, time = self.state.header().get("stream_time"), header.get("stream_time")
         if self._idle is None or time is None or now is None or time - now < self._idle:
             return
         self._clock += time - now
         await self._task.advance()
+
+    def settled(self) -> tuple[Texts, Texts] | None:
+        """All rows in a form that does not depend on cuts, where that of the changelog does; else None."""
+        return self.state.settled() if isinstance(self.state, FrontState) else None
 
     async def stop(self) -> None:
         await self._task.stop()

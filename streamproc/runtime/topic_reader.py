@@ -30,7 +30,7 @@ Beat = tuple[int, Longs, Longs]  # offset; of one record: partitions of the stag
 _LETTERS = 50  # dead letters that are sent before others may run
 
 
-class _Ahead(NamedTuple):
+class Ahead(NamedTuple):
     """An event that is too far ahead."""
 
     offset: int
@@ -41,6 +41,23 @@ class _Ahead(NamedTuple):
 def is_ahead(times: Longs, stamps: Longs, most: int) -> NDArray[np.bool_]:
     """Which events have a time more than ``most`` ms after they were taken in (``stamps``, where those are known)."""
     found: NDArray[np.bool_] = (stamps > 0) & (times > stamps) & (times - stamps > most)
+    return found
+
+
+def take_out_ahead(decoded: Decoded, field: str | None, most: int) -> list[Ahead]:
+    """Takes out the events whose times, in a field, are too far ahead: one would close everybody's windows."""
+    found: list[Ahead] = []
+    if field is None:
+        return found
+    for number, batch in enumerate(decoded.batches):
+        times, stamps = values_of(batch.column(field), np.int64).data, batch.timestamps
+        ahead = is_ahead(times, stamps, most)
+        if ahead.any():
+            columns = (column[ahead].tolist() for column in (batch.offsets, times, stamps))
+            found += (Ahead(*event) for event in zip(*columns, strict=True))
+            decoded.batches[number] = batch.take(np.flatnonzero(~ahead))
+    if found:
+        decoded.batches[:] = [batch for batch in decoded.batches if len(batch)]
     return found
 
 
@@ -79,7 +96,7 @@ class TopicReader:
             decoded = block.shared.get(self)
         if decoded is None:
             decoded = block.shared[self] = await self._decode(block)
-            refused = self._refused(decoded)  # at once: nobody shall see these events
+            refused = take_out_ahead(decoded, self._time, self._most)  # at once: nobody shall see these events
             await self._send_letters(decoded, block, outlet, app)
             for number, event in enumerate(refused):
                 if number % _LETTERS == 0:
@@ -119,23 +136,7 @@ class TopicReader:
             await outlet.dead_letter(letter)
         decoded.bad.clear()
 
-    def _refused(self, decoded: Decoded) -> list[_Ahead]:
-        """Takes out the events whose times are too far ahead: one would close everybody's windows."""
-        found: list[_Ahead] = []
-        if self._time is None:
-            return found
-        for number, batch in enumerate(decoded.batches):
-            times, stamps = values_of(batch.column(self._time), np.int64).data, batch.timestamps
-            ahead = is_ahead(times, stamps, self._most)
-            if ahead.any():
-                columns = (column[ahead].tolist() for column in (batch.offsets, times, stamps))
-                found += (_Ahead(*event) for event in zip(*columns, strict=True))
-                decoded.batches[number] = batch.take(np.flatnonzero(~ahead))
-        if found:
-            decoded.batches[:] = [batch for batch in decoded.batches if len(batch)]
-        return found
-
-    def _letter(self, event: _Ahead, block: Block, app: str) -> DeadLetter:
+    def _letter(self, event: Ahead, block: Block, app: str) -> DeadLetter:
         beyond = _span(event.time - event.stamp)
         error = TimeAhead(
             f"{self._time} is {_moment(event.time)}, {beyond} after the record's own timestamp, "

@@ -1,4 +1,4 @@
-"""Verifies kept state: replays a source into fresh state up to the position of the state that is kept, and compares.
+"""Verifies kept state: replays sources into fresh state up to the position of the state that is kept, and compares.
 
 The replay runs the stages' own code. Its results go nowhere, but are encoded, for what does not fit costs the event in
 work its changes.
@@ -7,13 +7,13 @@ work its changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamproc import compiled
-from streamproc.avro.blocks import BlockDecoder
 from streamproc.avro.codec import Codec
 from streamproc.avro.ports import Registry
 from streamproc.define.aggregation import Aggregation
@@ -21,7 +21,10 @@ from streamproc.define.app import App
 from streamproc.errors import DefinitionError, StateError, TopicError
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.process.state import NO_TEXTS
+from streamproc.runtime.flow_task import is_cut_number
+from streamproc.runtime.replay_sources import Ranges, ReplaySources, ends
 from streamproc.runtime.replaying import Dropping, Replay
+from streamproc.runtime.shared_tables import everywhere, own_sources
 from streamproc.runtime.source_blocks import SourceReader
 from streamproc.runtime.table_reader import Changelog, TableReader
 from streamproc.settings import KafkaSettings
@@ -35,7 +38,7 @@ from streamproc.state.table_rows import entry_of, readable
 _CLOCKED = frozenset({"heard"})
 _SOURCES = "sources"  # the mark of a head with its sources' ids
 
-Progress = Callable[[str, int, int, int], None]  # stage, partition, offset, end
+Progress = Callable[[str, int, str, int, int], None]  # stage, partition, topic, offset, end
 
 
 class Verified(NamedTuple):
@@ -43,8 +46,7 @@ class Verified(NamedTuple):
 
     stage: str
     partition: int
-    begin: int  # the source's offsets that were replayed
-    end: int
+    offsets: Ranges  # of each source, those that were replayed
     events: int
     rows: Compared
     header: tuple[str, ...]  # numbers beside the rows that differ, in words
@@ -56,11 +58,6 @@ class Verified(NamedTuple):
     def is_equal(self) -> bool:
         """Whether all is as replayed."""
         return self.rows.all_equal and not (self.whole and self.header)
-
-
-def _can_be_replayed(definition: Any) -> bool:
-    """Of several inputs, a position does not say which of their rows the state has seen."""
-    return not definition.sequenced and len(definition.sources) == 1
 
 
 class Verifier:
@@ -87,7 +84,7 @@ class Verifier:
         self._limits: dict[str, int] = {}
         self._compacted: set[str] = set()  # sources that forget records in between
         self._ids: dict[str, str] = {}
-        self.skipped: list[str] = []  # stages that cannot be replayed
+        self.skipped: list[str] = []  # stages without rows
 
     async def run(self, stage: str | None = None, partition: int | None = None) -> AsyncIterator[Verified]:
         """One task after the other; memory holds one's states.
@@ -96,9 +93,9 @@ class Verifier:
             StreamprocError: a stage or partition is not there, a state is of another version, or cannot be replayed.
         """
         logs = await TableReader(self._app, self._kafka).changelogs(stage, tables_only=False)
-        self.skipped = [log.stage for log in logs if not _can_be_replayed(self._app.agents[log.stage])]
+        self.skipped = [log.stage for log in logs if everywhere(self._app.agents[log.stage]) is not None]
         if stage in self.skipped:
-            raise DefinitionError(f"stage {stage!r} takes several inputs in one order: verify does not replay those")
+            raise DefinitionError(f"stage {stage!r} only looks into a table that is everywhere, and keeps no rows")
         logs = [log for log in logs if log.stage not in self.skipped]
         for log in logs:
             if partition is not None and partition >= log.partitions:
@@ -121,7 +118,7 @@ class Verifier:
 
     async def _ask(self, logs: Sequence[Changelog]) -> None:
         """What the broker has to say of the topics."""
-        sources = sorted({self._app.agents[log.stage].source.name for log in logs})
+        sources = sorted({topic.name for log in logs for topic in own_sources(self._app.agents[log.stage])})
         admin = KafkaAdmin(self._kafka)
         try:
             there = set(await admin.list())
@@ -137,84 +134,75 @@ class Verifier:
 
     async def _verify(self, reader: SourceReader, log: Changelog, partition: int) -> Verified:
         definition = self._app.agents[log.stage]
-        source = definition.source.name
         kept = await reader.read(log.topic, partition)
         if kept.head is None:
             nothing = Compared(0, 0, 0, 0, ())
-            return Verified(log.stage, partition, 0, 0, 0, nothing, (), True, ("nothing is kept yet",), ())
-        end = self._position(log, partition, kept.head, source)
-        base = self._base(log, partition, kept.head, end, source)
-        outlet = Dropping(self._codecs, self._limits)
-        replay = Replay(definition, outlet, base)
+            return Verified(log.stage, partition, {}, 0, nothing, (), True, ("nothing is kept yet",), ())
+        self._check_ids(log, partition, kept.head)
+        until = ends(definition, kept.head)
+        base = self._base(log, partition, kept.head, until)
+        replay = Replay(definition, outlet := Dropping(self._codecs, self._limits), base)
+        feed = ReplaySources(reader, definition, partition, self._codecs, partial(self._progress, log.stage, partition))
         try:
             if (version := replay.state.version()) != kept.head.version:
                 raise StateError(
                     f"the state of {log.stage!r} in topic {log.topic} was written by another version of it: expected "
                     f"{version}; found {kept.head.version}"
                 )
-            begin = 0 if base.head is None else base.head.positions[source]
-            first = await reader.begins(source, partition)
-            bad = await self._feed(reader, replay, log, partition, (max(begin, first), end))
-            await replay.let_time_pass(kept.head.header.get("stream_time"))
+            begins = {topic: 0 if base.head is None else base.head.positions.get(topic, 0) for topic in until}
+            firsts = {topic: await reader.begins(topic, partition) for topic in until}
+            ranges = {topic: (max(begins[topic], firsts[topic]), until[topic]) for topic in until}
+            await feed.feed(replay, ranges)
+            await replay.let_time_pass(kept.head.header)
         finally:
             await replay.stop()
-        notes = self._notes(definition, begin, first, source, bad, outlet.put_aside)
-        whole = first <= begin and (source not in self._compacted or base.head is not None)
-        return self._compared(log, partition, kept, base, replay, (max(begin, first), end), whole, notes)
+        lost = {topic: first for topic, first in firsts.items() if first > begins[topic]}
+        whole = not lost and (base.head is not None or not self._compacted.intersection(until))
+        notes = self._notes(definition, lost, until, feed, outlet.put_aside)
+        return self._compared(log, partition, kept, base, replay, ranges, whole, notes)
 
-    def _position(self, log: Changelog, partition: int, head: Head, source: str) -> int:
-        known = head.marks.get(_SOURCES, {}).get(source)
-        if known is not None and known != self._ids[source]:
-            raise StateError(
-                f"{log.topic}[{partition}] is the state of a topic {source} that was deleted and made anew"
-            )
-        return head.positions.get(source, 0)
+    def _check_ids(self, log: Changelog, partition: int, head: Head) -> None:
+        for source, known in head.marks.get(_SOURCES, {}).items():
+            if known is not None and known != self._ids.get(source):
+                raise StateError(
+                    f"{log.topic}[{partition}] is the state of a topic {source} that was deleted and made anew"
+                )
 
-    def _base(self, log: Changelog, partition: int, head: Head, end: int, source: str) -> Restored:
+    def _base(self, log: Changelog, partition: int, head: Head, until: Mapping[str, int]) -> Restored:
         if self._snapshots is None:
             return NOTHING
         place = snapshot.Place(log.topic, self._ids[log.topic], partition)
         found = snapshot.read(self._snapshots, place, head.version)
         if found is None or found.head is None:
             raise StateError(f"no snapshot of {log.topic}[{partition}] that could be used in {self._snapshots}")
-        if (at := found.head.positions.get(source, 0)) > end:
-            raise StateError(
-                f"the snapshot {place.path(self._snapshots)} goes up to offset {at}, past the state's {end}"
-            )
+        for topic, end in until.items():
+            if (at := found.head.positions.get(topic, 0)) > end:
+                raise StateError(
+                    f"the snapshot {place.path(self._snapshots)} goes up to offset {at}, past the state's {end}"
+                )
         return found
 
-    async def _feed(
-        self, reader: SourceReader, replay: Replay, log: Changelog, partition: int, offsets: tuple[int, int]
-    ) -> int:
-        """Replays these offsets of the source. Returns how many records could not be decoded."""
-        definition = self._app.agents[log.stage]
-        source = definition.source.name
-        decoder, bad = BlockDecoder(source, self._codecs[source]), 0
-        begin, end = offsets
-        async for fetched in reader.blocks(source, partition, begin, end):
-            decoded = decoder.decode(partition, fetched.parts, fetched.first_offset)
-            bad += sum(found.record.offset < end for found in decoded.bad)
-            for batch in decoded.batches:
-                await replay.feed(batch, end)
-            self._progress(log.stage, partition, min(fetched.next_offset, end), end)
-            await asyncio.sleep(0)
-        return bad
-
-    def _notes(self, definition: Any, begin: int, first: int, source: str, bad: int, aside: int) -> list[str]:
-        notes = []
-        if first > begin:
-            notes.append(
-                f"{source} has no records before offset {first:,} any more: rows that events before it have touched "
-                "cannot be verified"
-            )
-        if source in self._compacted:
-            notes.append(f"{source} is compacted: what was deleted in between cannot be replayed")
+    def _notes(
+        self, definition: Any, lost: Mapping[str, int], sources: Iterable[str], feed: ReplaySources, aside: int
+    ) -> list[str]:
+        notes = [
+            f"{source} has no records before offset {first:,} any more: rows that events before it have touched "
+            "cannot be verified"
+            for source, first in lost.items()
+        ]
+        notes += [
+            f"{source} is compacted: what was deleted in between cannot be replayed"
+            for source in sources
+            if source in self._compacted
+        ]
         if isinstance(definition, Aggregation) and definition.idle is not None:
             notes.append("its windows also close by the clock (idle), which a replay does not know: rows may differ")
-        if bad:
-            notes.append(f"{bad:,} records could not be decoded, and were left out")
-        if aside:
-            notes.append(f"{aside:,} events or results were put aside in the replay")
+        elif definition.sequenced and definition.idle is not None:
+            notes.append("inputs that are idle are not waited for, which a replay does not know: rows may differ")
+        if feed.bad:
+            notes.append(f"{feed.bad:,} records could not be decoded, and were left out")
+        if aside or feed.ahead:
+            notes.append(f"{aside + feed.ahead:,} events or results were put aside in the replay")
         return notes
 
     def _compared(
@@ -224,16 +212,20 @@ class Verifier:
         kept: Restored,
         base: Restored,
         replay: Replay,
-        offsets: tuple[int, int],
+        offsets: Ranges,
         whole: bool,
         notes: list[str],
     ) -> Verified:
         assert kept.head is not None
-        before = (base.keys, base.values) if base.head is not None else (NO_TEXTS, NO_TEXTS)
-        rows = changed(before, replay.state.changes())
+        stored, rows = (kept.keys, kept.values), replay.settled()
+        if rows is None:
+            before = (base.keys, base.values) if base.head is not None else (NO_TEXTS, NO_TEXTS)
+            rows = changed(before, replay.state.changes())
+        else:
+            stored = Replay(self._app.agents[log.stage], Dropping(self._codecs, self._limits), kept).settled() or stored
         part = _but_its_number if not whole and log.kind == "tables" else None
-        compared = compare((kept.keys, kept.values), rows, show=self._show, part=part)
-        header = compare_headers(kept.head.header, replay.state.header(), _CLOCKED)
+        compared = compare(stored, rows, show=self._show, part=part)
+        header = compare_headers(_steady(kept.head.header), _steady(replay.state.header()), _CLOCKED)
         first = [
             f"{readable(key, one)}; replayed: {_value(key, two)}"
             if one is not None
@@ -241,8 +233,13 @@ class Verifier:
             for key, one, two in compared.first
         ]
         return Verified(
-            log.stage, partition, *offsets, replay.events, compared, tuple(header), whole, tuple(notes), tuple(first)
+            log.stage, partition, offsets, replay.events, compared, tuple(header), whole, tuple(notes), tuple(first)
         )
+
+
+def _steady(header: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Header numbers that do not depend on how the inputs were cut, as where to read again from does."""
+    return {name: value for name, value in header.items() if not is_cut_number(name)}
 
 
 def _but_its_number(value: bytes) -> bytes:

@@ -17,6 +17,7 @@ from streamproc.avro.registry import open_registry
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.kafka_producer import KafkaProducer
 from streamproc.runtime.topics import topic_specs
+from streamproc.runtime.verifying import Verifier
 from streamproc.settings import KafkaSettings
 from tests.e2e import flow_topology
 from tests.e2e.kit import everything, until
@@ -113,6 +114,11 @@ async def test_a_worker_that_is_killed_changes_nothing(
         else:
             assert set(map(repr, found)) == set(map(repr, rows)), short
     assert [raw for short in SEQUENCED for raw in results_of_late(app, kafka, name, short)] == []
+    verifier = Verifier(app, kafka, open_registry(registry))
+    verified = [each async for each in verifier.run()]
+    assert [each for each in verified if not each.is_equal] == []
+    assert {each.stage for each in verified if each.rows.equal} >= {f"{name}-{short}" for short in ("once", "checked", "near")}
+    assert verifier.skipped == [f"{name}-priced"]
 
 
 def results_of_late(app: Any, kafka: KafkaSettings, name: str, short: str) -> list[Any]:

@@ -244,6 +244,11 @@ class IntervalOperator:
             chunks.changes(put, gone)
         return Changes(binary(list(put)), binary(list(put.values())), binary(gone))
 
+    def settled(self) -> tuple[Texts, Texts]:
+        """The rows that are kept, one by one."""
+        rows = [row for chunks in self._chunks for row in chunks.single()]
+        return binary([key for key, _ in rows]), binary([value for _, value in rows])
+
     def restore(self, header: Mapping[str, int | None], keys: Texts, values: Texts) -> None:
         frontier = header["join_frontier"]
         self._frontier = _NEVER if frontier is None else frontier

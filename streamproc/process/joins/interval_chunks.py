@@ -131,7 +131,12 @@ class Chunks:
             self._chunks.append(chunk)
             self._ends.append(end)
 
-    def _values(self, start: int) -> Iterator[tuple[int, int, bytes]]:
+    def single(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each row of the side as a chunk of its own: key and value."""
+        for first, _, value in self._values(self._side.first, largest=1):
+            yield _KEY.pack(self._number, _CHUNK, first, 0), value
+
+    def _values(self, start: int, largest: int = _LARGEST) -> Iterator[tuple[int, int, bytes]]:
         """The rows from ``start`` on as chunks: the numbers of the first row and behind the last, and the value."""
         side = self._side
         first, stop = start - side.origin, side.live.stop
@@ -140,7 +145,7 @@ class Chunks:
         ends = np.cumsum(np.broadcast_to(16 + sum(map(row_sizes, held)), stop - first))
         row = 0
         while row < len(ends):
-            most = _LARGEST + (int(ends[row - 1]) if row else 0)
+            most = largest + (int(ends[row - 1]) if row else 0)
             end = max(int(np.searchsorted(ends, most, side="right")), row + 1)
             at = slice(first + row, first + end)
             times, stamps = (array[at].astype(_WORD).tobytes() for array in (side.times, side.stamps))
