@@ -117,7 +117,9 @@ async def test_a_worker_that_is_killed_changes_nothing(
     verifier = Verifier(app, kafka, open_registry(registry))
     verified = [each async for each in verifier.run()]
     assert [each for each in verified if not each.is_equal] == []
-    assert {each.stage for each in verified if each.rows.equal} >= {f"{name}-{short}" for short in ("once", "checked", "near")}
+    assert {each.stage for each in verified if each.rows.equal} >= {
+        f"{name}-{short}" for short in ("once", "checked", "near")
+    }
     assert verifier.skipped == [f"{name}-priced"]
 
 
