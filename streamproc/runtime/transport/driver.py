@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
+from aiokafka.structs import TopicPartition
 from faust.serializers.schemas import Schema as FaustSchema
 from faust.transport.conductor import Conductor as FaustConductor
 from faust.transport.drivers import aiokafka as driver
@@ -168,7 +169,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if self._state(tp) is None:
             return
         change = consumer.pause if held else consumer.resume
-        self._thread.thread_loop.call_soon_threadsafe(change, tp)
+        self._thread.thread_loop.call_soon_threadsafe(change, TopicPartition(*tp))  # aiokafka takes no Faust TP
 
     def block_readers(self, tp: TP) -> int:
         return sum(map(wants_blocks, self.app.topics._tp_index.get(tp, ())))
