@@ -95,7 +95,7 @@ class ChangelogReader:
             raise RuntimeError(f"{topic}[{partition}] is being read already")
         self._reading[tp] = onto.next_offset
         try:
-            begin, end = await self._bounds(tp)
+            begin, end = await self.bounds(topic, partition)
             if into is None and onto.head is not None and not begin <= onto.next_offset <= end:
                 said = "%s[%d]: its snapshot goes up to offset %d, and the changelog from %d to %d: it is read whole"
                 _log.warning(said, topic, partition, onto.next_offset, begin, end)
@@ -115,11 +115,12 @@ class ChangelogReader:
         return (await self.bounds(topic, partition))[1]
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """Where the log begins, and its end: all before that is committed or aborted. Raises BrokerUnavailable."""
-        return await self._bounds(TopicPartition(topic, partition))
+        """Where the log begins, and its last stable offset: all before that is committed or aborted.
 
-    async def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
-        """Where the log begins, and its last stable offset: all before that is committed or aborted."""
+        Raises:
+            BrokerUnavailable: no answer for ``patience`` seconds.
+        """
+        tp = TopicPartition(topic, partition)
         try:
             async with asyncio.timeout(self._patience):
                 await self._consumer._client.add_topic(tp.topic)  # or it would be asked for after a first failure

@@ -15,15 +15,6 @@ from streamproc.runtime.transport.block import Fetched
 class SourceReader(ChangelogReader):
     """One consumer without a group, for any topics."""
 
-    async def begins(self, topic: str, partition: int) -> int:
-        """The first offset that is there."""
-        tp = TopicPartition(topic, partition)
-        self._reading[tp] = 0
-        try:
-            return (await self._bounds(tp))[0]
-        finally:
-            del self._reading[tp]
-
     async def blocks(self, topic: str, partition: int, begin: int, end: int) -> AsyncIterator[Fetched]:
         """What lies from ``begin`` on. The last one may go on past ``end``.
 
@@ -36,7 +27,7 @@ class SourceReader(ChangelogReader):
         tp = TopicPartition(topic, partition)
         self._reading[tp] = begin
         try:
-            await self._bounds(tp)  # aiokafka knows the topic from here on
+            await self.bounds(topic, partition)  # aiokafka knows the topic from here on
             self._begin(tp, begin)
             moved = self._loop.time()
             while (at := self._reading[tp]) < end:

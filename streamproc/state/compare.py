@@ -71,10 +71,10 @@ def compare(
 
 
 def compare_headers(
-    kept: Mapping[str, int | None], replayed: Mapping[str, int | None], clocked: frozenset[str] = frozenset()
+    kept: Mapping[str, int | None], replayed: Mapping[str, int | None], besides: frozenset[str] = frozenset()
 ) -> list[str]:
-    """What is not the same, in words. ``clocked``: names of what the clock tells, which no replay brings back."""
-    names = sorted((kept.keys() | replayed.keys()) - clocked)
+    """What is not the same, in words. ``besides``: names of what no replay brings back, as what the clock tells."""
+    names = sorted((kept.keys() | replayed.keys()) - besides)
     return [
         f"{name}: {kept.get(name)} is kept, {replayed.get(name)} was replayed"
         for name in names

@@ -100,6 +100,7 @@ class Place:
     def records(self) -> list[Message]:
         """All events that are committed, read by a client that has nothing to do with the command."""
         conf = {"group.id": "all", "enable.auto.commit": False, "enable.partition.eof": True}
+        conf["auto.offset.reset"] = "earliest"  # a broker may not know a partition's offsets at once
         consumer = Consumer(self.kafka.librdkafka() | conf)
         consumer.assign([TopicPartition(self.events, partition, 0) for partition in range(3)])
         found, ended = [], 0

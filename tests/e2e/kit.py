@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -111,12 +111,11 @@ async def until(condition: Callable[[], Any]) -> None:
 def everything(settings: KafkaSettings, topic: str) -> list[Raw]:
     """All that is committed in a topic, by a client that has nothing to do with the system."""
     options = {"group.id": "all", "enable.auto.commit": False, "enable.partition.eof": True}
+    options["auto.offset.reset"] = "earliest"  # a broker may not know a partition's offsets at once
     consumer = Consumer(settings.librdkafka() | options)
     found: list[Raw] = []
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    at = [TopicPartition(topic, partition) for partition in partitions]
-    lows = [consumer.get_watermark_offsets(each, timeout=10)[0] for each in at]
-    consumer.assign([TopicPartition(topic, each.partition, low) for each, low in zip(at, lows, strict=True)])
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
     unread = set(partitions)
     while unread:  # offsets do not tell: a transaction's marker takes the last one
         for raw in consumer.consume(1000, 0.05):

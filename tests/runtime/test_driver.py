@@ -10,6 +10,8 @@ from typing import Any
 
 import faust
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as faust_driver
 from faust.types import TP
 
@@ -54,6 +56,21 @@ def test_each_kind_of_reader_gets_its_kind(consumer: Any) -> None:
     assert kinds(consumer, fetched()) == ["RawRecord"] * 3
     read_by(consumer)
     assert kinds(consumer, object()) == ["object"]
+
+
+async def test_a_partition_is_held_back_and_taken_in_again(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = AIOKafkaConsumer(bootstrap_servers="localhost:1")
+    inner.assign([TopicPartition(*HERE)])
+    inner._subscription.subscription.assignment.state_value(TopicPartition(*HERE)).reset_to(0)
+    consumer._thread._consumer = inner
+    at_once = SimpleNamespace(call_soon_threadsafe=lambda change, *args: change(*args))
+    with monkeypatch.context() as patch:
+        patch.setattr(consumer._thread, "thread_loop", at_once)
+        consumer.hold(HERE, True)
+        assert inner.paused() == {HERE}
+        consumer.hold(HERE, False)
+        assert inner.paused() == set()
+    await inner.stop()
 
 
 def test_a_record_becomes_a_message(consumer: Any) -> None:
