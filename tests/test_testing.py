@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from streamproc import App, Batch, Channel, Record, Stream, Topic, count, hopping, tumbling
+from streamproc.define.table import Table
 from streamproc.errors import DefinitionError, InvalidRecord, StreamprocError
 from streamproc.testing import TestDriver, split_invariant
 
@@ -281,3 +282,52 @@ class TestSplitInvariant:
                 yield Word(word.text, seen, word.n)
 
         split_invariant(app, {source: words(40)}, tries=3)
+
+    def test_a_tables_changes_are_told_flush_by_flush_and_are_no_cut(self):
+        app = tallied(lambda tally, word: tally.__setitem__(word.text, tally[word.text] + 1))
+        split_invariant(app, {app.topics["words"]: words(50)}, tries=3)
+
+    def test_nor_are_rows_that_come_and_go(self):
+        """Whole, nobody hears of them."""
+
+        def toggle(tally: Table[int], word: Word) -> None:
+            if tally.pop(word.text, None) is None:
+                tally[word.text] = 1
+
+        app = tallied(toggle)
+        split_invariant(app, {app.topics["words"]: words(50)}, tries=3)
+
+    def test_it_finds_tables_that_tell_a_batchs_length(self):
+        app = App("test")
+        source = app.topic("words", Word, key="text", time="ts")
+        tally = app.table("tally", default=int)
+        tally.changes("word-tallies", WordTally)
+
+        @app.agent(source)
+        async def add(stream: Stream[Word]) -> None:
+            async for batch in stream.batches():
+                tally["longest"] = max(tally["longest"], len(batch))
+
+        with pytest.raises(AssertionError, match="topic 'word-tallies', key b'longest': 1 results when run whole, 1 "):
+            split_invariant(app, {source: words(50)}, tries=3)
+
+
+class WordTally(Record):
+    key: str
+    value: int | None
+    written: int
+
+
+def tallied(write: Callable[[Table[int], Word], None]) -> App:
+    """An agent that writes a table for each word, and the table's changes."""
+    app = App("test")
+    source = app.topic("words", Word, key="text", time="ts")
+    tally = app.table("tally", default=int)
+    tally.changes("word-tallies", WordTally)
+
+    @app.agent(source)
+    async def keep(stream: Stream[Word]) -> None:
+        async for word in stream:
+            write(tally, word)
+
+    return app

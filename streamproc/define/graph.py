@@ -6,24 +6,29 @@ from collections.abc import Iterator
 
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.app import App, Stage
+from streamproc.define.changes import ChangeStream
 from streamproc.define.pipeline import Pipeline
 from streamproc.define.topic import Channel, Topic
 
 
 def text(app: App) -> str:
     """The topology as an indented tree: topics that nobody here writes first, and below each its readers and their
-    sinks. What lies below a topic is printed once.
+    sinks; then tables, and below each the channel of its changes. What lies below a topic is printed once.
     """
     written = {sink for agent in app.agents.values() for sink in agent.sinks}
+    written |= {stream.channel for stream in _change_streams(app)}
     shown = _shown(app)
     done: set[Topic] = set()
     lines = [f"app {app.name}"]
     for topic in [t for t in shown if t not in written]:
         lines += _topic(app, topic, 1, done)
+    for table in app.tables.values():
+        lines.append(f"  table {table}")
+        if table.change_stream is not None:
+            lines += _topic(app, table.change_stream.channel, 2, done)
     for topic in shown:  # of a circle, every topic is written by somebody
         if topic not in done:
             lines += _topic(app, topic, 1, done)
-    lines += [f"  table {table}" for table in app.tables.values()]
     lines.append(f"  dead letters: {app.dead_letters.name}")
     return "\n".join(lines)
 
@@ -66,6 +71,9 @@ def mermaid(app: App) -> str:
         lines.append(f'  a{i}["{label}"]')
         lines += [f"  {node[source]} --> a{i}" for source in agent.sources]
         lines += [f"  a{i} --> {node[sink]}" for sink in agent.sinks]
+    for i, stream in enumerate(_change_streams(app)):
+        label = f"table {stream.table.name}".replace('"', "#quot;")
+        lines += [f'  c{i}[["{label}"]]', f"  c{i} --> {node[stream.channel]}"]
     return "\n".join(lines)
 
 
@@ -80,6 +88,9 @@ def dot(app: App) -> str:
         lines.append(f"  {node} [shape=box, label={label}];")
         lines += [f'  "{source.name}" -> {node};' for source in agent.sources]
         lines += [f'  {node} -> "{sink.name}";' for sink in agent.sinks]
+    for stream in _change_streams(app):
+        node = _quoted(f"table {stream.table.name}")
+        lines += [f"  {node} [shape=folder];", f'  {node} -> "{stream.channel.name}";']
     return "\n".join([*lines, "}"])
 
 
@@ -92,3 +103,7 @@ def _shown(app: App) -> list[Topic]:
     """All topics; the dead letters' only where somebody reads or writes them."""
     used = {topic for agent in app.agents.values() for topic in (*agent.sources, *agent.sinks)}
     return [topic for topic in app.topics.values() if topic is not app.dead_letters or topic in used]
+
+
+def _change_streams(app: App) -> list[ChangeStream]:
+    return [table.change_stream for table in app.tables.values() if table.change_stream is not None]

@@ -72,27 +72,32 @@ class SessionWindow:
 @dataclass(frozen=True, slots=True)
 class CountWindow:
     """Every ``size`` events of a key, in the order in which they lie in Kafka, a new one after every ``step``:
-    ``[least event time, greatest + 1)``.
+    ``[least event time, greatest + 1)``. A key of which nothing came for ``ttl`` milliseconds is forgotten.
     """
 
     size: int
     step: int
+    ttl: int | None = None
 
     def __str__(self) -> str:
-        return f"counting({self.size})" if self.size == self.step else f"counting({self.size}, {self.step})"
+        step = "" if self.size == self.step else f", {self.step}"
+        return f"counting({self.size}{step}{_said(self.ttl)})"
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalWindow:
     """One for each key, that never ends: told after every ``each`` events, or after every ``every`` milliseconds of
-    event time in which something came. ``[least event time, greatest + 1)`` of what is in it.
+    event time in which something came. ``[least event time, greatest + 1)`` of what is in it. A key of which nothing
+    came for ``ttl`` milliseconds is forgotten.
     """
 
     each: int | None
     every: int | None
+    ttl: int | None = None
 
     def __str__(self) -> str:
-        return f"everything(each={self.each})" if self.each else f'everything(every="{written(self.every or 0)}")'
+        told = f"each={self.each}" if self.each else f'every="{written(self.every or 0)}"'
+        return f"everything({told}{_said(self.ttl)})"
 
 
 Window = AlignedWindow | SlidingWindow | SessionWindow | CountWindow | GlobalWindow
@@ -164,35 +169,49 @@ def session(gap: Duration) -> SessionWindow:
     return SessionWindow(gap_ms)
 
 
-def counting(size: int, step: int | None = None) -> CountWindow:
+def counting(size: int, step: int | None = None, *, ttl: Duration | None = None) -> CountWindow:
     """Windows of ``size`` events of a key, a new one after every ``step`` (``size``, when None), in the order in which
     they lie in Kafka. What is not full gives nothing.
 
+    Args:
+        ttl: for how long a key is kept of which nothing comes, in event time; what it had by then is in no window.
+            None: for ever.
+
     Raises:
-        DefinitionError: not 0 < step <= size.
+        DefinitionError: not 0 < step <= size, or ``ttl`` is zero.
     """
     step = size if step is None else step
     if not (_is_count(size) and _is_count(step) and 0 < step <= size):
         raise DefinitionError(f"counting: expected whole numbers, 0 < step <= size; got size {size!r}, step {step!r}")
-    return CountWindow(size, step)
+    return CountWindow(size, step, _ttl(ttl, "counting"))
 
 
-def everything(*, each: int | None = None, every: Duration | None = None) -> GlobalWindow:
-    """All events of a key, for ever: its result is told after every ``each`` events, or after every ``every`` of event
-    time in which something came.
+def everything(*, each: int | None = None, every: Duration | None = None, ttl: Duration | None = None) -> GlobalWindow:
+    """All events of a key: its result is told after every ``each`` events, or after every ``every`` of event time in
+    which something came.
+
+    Args:
+        ttl: for how long a key is kept of which nothing comes, in event time; what comes then begins anew. None: for
+            ever. No shorter than ``every``, so that all that came is told before.
 
     Raises:
-        DefinitionError: not exactly one of the two, or it is zero.
+        DefinitionError: not exactly one of the two, or it is zero; ``ttl`` is zero, or shorter than ``every``.
     """
     if (each is None) == (every is None):
         raise DefinitionError("everything: expected each=, a number of events, or every=, a duration; one of the two")
+    ttl_ms = _ttl(ttl, "everything")
     if every is not None:
         if not (ms := milliseconds(every, "every")):
             raise DefinitionError("everything: expected every= above zero; got 0ms")
-        return GlobalWindow(None, ms)
+        if ttl_ms is not None and ttl_ms < ms:
+            raise DefinitionError(
+                f"everything: expected a ttl of every= or more, {written(ms)}, or a key would be forgotten before it "
+                f"is told; got {written(ttl_ms)}"
+            )
+        return GlobalWindow(None, ms, ttl_ms)
     if not (_is_count(each) and each):
         raise DefinitionError(f"everything: expected each= to be a whole number above zero; got {each!r}")
-    return GlobalWindow(each, None)
+    return GlobalWindow(each, None, ttl_ms)
 
 
 def updates(every: Duration) -> Updates:
@@ -229,3 +248,14 @@ def _aligned(what: str, size: int, step: int, offset: Duration, zone: str | None
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _ttl(ttl: Duration | None, what: str) -> int | None:
+    ms = None if ttl is None else milliseconds(ttl, f"{what}: ttl")
+    if ms == 0:
+        raise DefinitionError(f"{what}: expected a ttl of 1 ms or more; got {ttl!r}")
+    return ms
+
+
+def _said(ttl: int | None) -> str:
+    return "" if ttl is None else f", ttl={written(ttl)}"

@@ -139,8 +139,13 @@ class Engine(ABC):
             (str(aggregate), aggregate.options, [(name, str(source[name])) for name in aggregate.fields])
             for aggregate in definition.aggregates.values()
         ]
-        meant = (_FORMAT, str(definition.window), str(definition.emit), str(source[self._key]), aggregates)
+        meant = (_FORMAT, self._meant, str(definition.emit), str(source[self._key]), aggregates)
         return f"windows-{_FORMAT}-{hashlib.sha256(repr(meant).encode()).hexdigest()[:16]}"
+
+    @property
+    def _meant(self) -> str:
+        """The window, as far as rows depend on it."""
+        return str(self.definition.window)
 
     def header(self) -> dict[str, int | None]:
         return {

@@ -10,12 +10,17 @@ import numpy as np
 from streamproc.batch import Batch
 from streamproc.columns import Columns, Longs
 from streamproc.define.aggregation import Aggregation
-from streamproc.define.operators import AsOf, Lookup
+from streamproc.define.fields import fields
+from streamproc.define.operators import AsOf, Deduplicate, Join, Lookup
 from streamproc.define.pipeline import Input, Pipeline
+from streamproc.define.topic import Topic
 from streamproc.process.events import Events
 from streamproc.process.measures import values_of
 from streamproc.process.sequencer import Arrived, Released, Sequencer, joined_rows
 from streamproc.process.steps import StepsRunner
+from streamproc.process.windowing import window_task
+
+_FEW = 32  # rows of records, below which columns are made one by one, and only those that are read
 
 
 class Stepped(NamedTuple):
@@ -37,7 +42,8 @@ class Front:
         self.stage = stage
         self._clock = clock
         own = [source for source in stage.inputs if not source.everywhere]
-        self._steps = [StepsRunner.of(source) if source.steps else None for source in own]
+        self._wanted = [wanted_of(stage, source) for source in own]
+        self._steps = [StepsRunner.of(source, wanted=wanted) for source, wanted in zip(own, self._wanted, strict=True)]
         self.sequencer: Sequencer | None = None
         if stage.sequenced:
             operator = stage.operator if isinstance(stage, Pipeline) else None
@@ -55,7 +61,7 @@ class Front:
 
     def step(self, number: int, batch: Batch) -> Stepped:
         """Takes a batch through an input's steps."""
-        return stepped(self.stage.inputs[number], self._steps[number], batch)
+        return stepped(self.stage.inputs[number], self._steps[number], batch, self._wanted[number])
 
     # Of several inputs.
 
@@ -117,9 +123,9 @@ class Front:
             self.sequencer.restore(header)
 
 
-def stepped(source: Input, steps: StepsRunner | None, batch: Batch) -> Stepped:
-    """A batch behind the steps of an input."""
-    columns, rows = batch.held(), np.arange(len(batch))
+def stepped(source: Input, steps: StepsRunner | None, batch: Batch, wanted: frozenset[str] | None = None) -> Stepped:
+    """A batch behind the steps of an input, with the columns that are wanted; None: with all."""
+    columns, rows = _read(batch, None if steps is None else steps.fields), np.arange(len(batch))
     failed: list[tuple[int, Exception]] = []
     if steps is not None:
         ran = steps.run(columns)
@@ -127,7 +133,43 @@ def stepped(source: Input, steps: StepsRunner | None, batch: Batch) -> Stepped:
         rows = rows if ran.rows is None else ran.rows
     stamps = batch.timestamps[rows]
     times = values_of(columns[source.time], np.int64).data if source.time else stamps
+    if wanted is not None:  # of all batches the same ones: some have more than was asked for
+        columns = Columns({name: columns[name] for name in source.fields if name in wanted}, len(columns))
     return Stepped(Events(columns, times, stamps), rows, failed)
+
+
+def _read(batch: Batch, names: frozenset[str] | None) -> Columns:
+    """At least these columns of a batch."""
+    if names is None or len(batch) > _FEW:
+        return batch.held()
+    return Columns({name: batch.column(name) for name in sorted(names)}, len(batch))
+
+
+def wanted_of(stage: Pipeline | Aggregation, source: Input) -> frozenset[str]:
+    """What is read of an input's rows behind its steps. Of a join all: its state has them."""
+    found: frozenset[str] | None
+    if isinstance(stage, Aggregation):
+        found = window_task(stage).columns
+    elif isinstance(stage.operator, Join):
+        found = frozenset(source.fields)
+    else:
+        found = StepsRunner(stage.steps, stage.fields, wanted=fields(stage.sinks[0].record)).fields
+        found = frozenset(source.fields) if found is None else found
+        if isinstance(stage.operator, Deduplicate):
+            found |= {stage.operator.id}
+    return found | {source.time} if source.time else found
+
+
+def fields_read(stage: Pipeline | Aggregation, topic: Topic) -> frozenset[str] | None:
+    """The fields of a topic that a stage reads; None: all. Who wants a row whole, as it came, asks for its record."""
+    found: frozenset[str] = frozenset()
+    for source in stage.inputs:
+        if source.topic is topic:
+            read = StepsRunner.of(source, wanted=wanted_of(stage, source)).fields
+            if read is None:
+                return None
+            found |= read
+    return found
 
 
 def merged(released: Released) -> Columns:

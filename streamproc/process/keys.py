@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,7 +46,8 @@ class DictCodes:
 
     def __init__(self) -> None:
         self._codes: dict[Any, int] = {}
-        self._column: pl.Series | None = None  # made when asked for; None when keys have changed since
+        self._column: Column = pl.Series([], dtype=pl.String)  # the first keys, as many as there were when it was made
+        self._picked = 0  # keys that were asked for and not in it, since then
         self.keys: list[Any] = []
 
     def __len__(self) -> int:
@@ -60,10 +62,16 @@ class DictCodes:
         return table[local]
 
     def column(self, codes: Longs) -> Column:
-        if self._column is None:
-            self._column = pl.Series("key", self.keys)
-        found = self._column.gather(codes)
-        return found if found.dtype == pl.String else found.to_numpy()
+        """The keys of these codes. A column of all keys is made once as many as there are were asked for: not for a few
+        whenever a key is new.
+        """
+        if len(codes) and int(codes.max()) < len(self._column):
+            return self._column[codes]
+        self._picked += len(codes)
+        if self._picked < len(self.keys):
+            return _column_of([self.keys[code] for code in codes.tolist()], self.keys)
+        self._column, self._picked = _column_of(self.keys, self.keys), 0
+        return self._column[codes]
 
     def spread(self, codes: Longs) -> Longs | None:
         return None
@@ -71,14 +79,13 @@ class DictCodes:
     def keep(self, live: Longs) -> None:
         self.keys = [self.keys[code] for code in live.tolist()]
         self._codes = {key: code for code, key in enumerate(self.keys)}
-        self._column = None
+        self._column, self._picked = self._column[:0], 0
 
     def _code(self, key: Any) -> int:
         code = self._codes.get(key)
         if code is None:
             code = self._codes[key] = len(self.keys)
             self.keys.append(key)
-            self._column = None
         return code
 
 
@@ -131,6 +138,11 @@ class LongCodes:
 
     def keep(self, live: Longs) -> None:
         self._table.keep(live)
+
+
+def _column_of(keys: Sequence[Any], like: Sequence[Any]) -> Column:
+    """Keys as a column, of the type of others: a Series of strings, or int64[n]."""
+    return pl.Series(keys, dtype=pl.String) if like and isinstance(like[0], str) else np.array(keys, np.int64)
 
 
 def _texts(series: pl.Series) -> Texts:

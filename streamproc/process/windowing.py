@@ -5,8 +5,9 @@ from __future__ import annotations
 from streamproc.define.aggregation import Aggregation
 from streamproc.define.windows import AlignedWindow, CountWindow, SessionWindow, SlidingWindow
 from streamproc.process.aligned import AlignedEngine
-from streamproc.process.counted import CountEngine, GlobalEngine
+from streamproc.process.counting import CountEngine
 from streamproc.process.engine import Engine
+from streamproc.process.everything import GlobalEngine
 from streamproc.process.sessions import SessionEngine
 from streamproc.process.sliding import SlidingEngine
 

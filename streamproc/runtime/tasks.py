@@ -21,7 +21,7 @@ from streamproc.errors import AggregateError, RecordError
 from streamproc.log.ports import Headers
 from streamproc.process.accumulators.own import AggregateFailed, Failure
 from streamproc.process.disk_rows import Store
-from streamproc.process.front import Front, merged
+from streamproc.process.front import Front, fields_read, merged
 from streamproc.process.results import Closed
 from streamproc.process.state import State
 from streamproc.process.windowing import window_task
@@ -246,8 +246,8 @@ def task_for(
     return AgentTask(definition, outlet, store)
 
 
-def needed_columns(definition: Stage) -> frozenset[str] | None:
-    """The fields that a definition reads, or None for all."""
-    if isinstance(definition, Aggregation) and not definition.inputs[0].steps and not definition.sequenced:
-        return window_task(definition).columns
-    return None
+def needed_columns(definition: Stage, topic: Topic | None = None) -> frozenset[str] | None:
+    """The fields of a topic (the first source, when None) that a definition reads, or None for all."""
+    if not isinstance(definition, Aggregation | Pipeline):
+        return None
+    return fields_read(definition, topic or definition.source)

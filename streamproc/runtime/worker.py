@@ -372,7 +372,7 @@ class Worker:
         """The fields that anybody reads of a topic; None for all."""
         wanted: set[str] = set()
         for definition in self.app.readers(topic):
-            columns = needed_columns(definition)
+            columns = needed_columns(definition, topic)
             if columns is None:
                 return None
             wanted |= columns

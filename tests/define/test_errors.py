@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamproc import App, Record, Stream, count, hopping, maximum, mean, minimum, total, tumbling
-from streamproc.errors import DefinitionError, SchemaMismatch, SchemaNotFound
+from streamproc.errors import DefinitionError, RecordError, SchemaMismatch, SchemaNotFound, TimeAhead
 from tests.define.kit import Thing, ThingSum, things
 
 
@@ -299,3 +300,17 @@ class TestAgents:
 def test_a_table_twice(app: App):
     app.table("t")
     assert message(DefinitionError, lambda: app.table("t")) == "table 't' is declared twice"
+
+
+def _kinds(error: type[RecordError]) -> Iterator[type[RecordError]]:
+    for kind in error.__subclasses__():
+        yield kind
+        yield from _kinds(kind)
+
+
+def test_every_reason_of_a_dead_letter_is_in_the_docs() -> None:
+    found = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+    ours = [kind for kind in _kinds(RecordError) if kind.__module__.startswith("streamproc.")]
+    assert TimeAhead in ours
+    for reason in {"agent_error", *(kind.reason for kind in ours if "reason" in vars(kind))}:
+        assert re.search(rf"^\| [^|]*`{reason}`[^|]* \|", found, re.MULTILINE), f"docs/errors.md does not tell {reason}"

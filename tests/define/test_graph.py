@@ -7,10 +7,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streamproc import App, Stream, count, mean, tumbling
+from streamproc import App, Record, Stream, count, mean, tumbling
 from streamproc.define import graph
 from streamproc.define.deadletter import DeadLetter
 from tests.define.kit import Thing, ThingSum, things
+
+
+class LevelChange(Record):
+    key: str
+    value: int | None
+    written: int
 
 
 async def passes(stream: Stream[Thing]) -> AsyncIterator[Thing]:
@@ -83,6 +89,45 @@ def test_readers_of_the_dead_letters_are_printed():
     assert "agent alert" in graph.text(app)
     assert "test-dead-letters" in graph.mermaid(app)
     assert '"test-dead-letters" [shape=cylinder]' in graph.dot(app)
+
+
+async def keeps(stream: Stream[Thing]) -> None:
+    async for _ in stream:
+        pass
+
+
+@pytest.fixture
+def told() -> App:
+    """A table whose changes go round: the agent that reads them writes what the table's agent reads."""
+    app = App("told")
+    events = things(app)
+    app.agent(events, name="keep")(keeps)
+    app.table("quiet", default=int)
+    app.table('say "hi"', default=int).changes("level-changes", LevelChange)
+    app.agent(app.channels["level-changes"], sink=events, name="again")(passes)
+    return app
+
+
+def test_a_tables_changes_lie_below_it(told: App):
+    assert graph.text(told) == (
+        "app told\n"
+        "  table quiet: str to int\n"
+        '  table say "hi": str to int\n'
+        "    channel level-changes: LevelChange (key=key, time=written, 4 partitions)\n"
+        "      agent again\n"
+        "        topic things: Thing (key=unit, time=ts, id=id, 4 partitions)\n"
+        "          agent keep\n"
+        "  dead letters: told-dead-letters"
+    )
+
+
+def test_a_tables_changes_come_from_it(told: App):
+    assert graph.mermaid(told).splitlines()[-2:] == ['  c0[["table say #quot;hi#quot;"]]', "  c0 --> t1"]
+    assert '  t1(["level-changes"])' in graph.mermaid(told)
+    assert graph.dot(told).splitlines()[-3:-1] == [
+        '  "table say \\"hi\\"" [shape=folder];',
+        '  "table say \\"hi\\"" -> "level-changes";',
+    ]
 
 
 def test_mermaid(app: App):

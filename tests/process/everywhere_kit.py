@@ -22,6 +22,9 @@ WINDOWS = [
     counting(6, 4),
     everything(each=4),
     everything(every="30ms"),
+    counting(2, 1, ttl="16ms"),
+    everything(each=2, ttl="16ms"),
+    everything(every="10ms", ttl="16ms"),
 ]
 
 

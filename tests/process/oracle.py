@@ -45,9 +45,9 @@ def expected(rows: Sequence[Any], window: Any, grace: int = 0, every: int | None
     if isinstance(window, SlidingWindow):
         return _sliding(rows, window.size, grace)
     if isinstance(window, CountWindow):
-        return _counted(rows, window.size, window.step)
+        return _counted(rows, window.size, window.step, window.ttl)
     assert isinstance(window, GlobalWindow)
-    return _each(rows, window.each) if window.each else _every(rows, window.every or 0)
+    return _each(rows, window.each, window.ttl) if window.each else _every(rows, window.every or 0, window.ttl)
 
 
 def _passes(before: float, now: int, every: int | None) -> bool:
@@ -213,11 +213,26 @@ def _span(rows: Sequence[Any], members: Sequence[int]) -> tuple[int, int]:
     return min(times), max(times) + 1
 
 
-def _counted(rows: Sequence[Any], size: int, step: int) -> Outcome:
+def _lives(rows: Sequence[Any], ttl: int | None) -> list[tuple[Any, int]]:
+    """Of each row its key, and how often that had been forgotten before."""
+    last: dict[Any, int] = {}
+    lives: dict[Any, int] = {}
+    now = -math.inf
+    found = []
+    for row in rows:
+        now = max(now, row.ts)
+        if ttl is not None and row.unit in last and now >= last[row.unit] + ttl:
+            lives[row.unit] = lives.get(row.unit, 0) + 1
+        last[row.unit] = int(now)
+        found.append((row.unit, lives.get(row.unit, 0)))
+    return found
+
+
+def _counted(rows: Sequence[Any], size: int, step: int, ttl: int | None) -> Outcome:
     out = Outcome([], [])
-    by_key: dict[Any, list[int]] = {}
-    for at, row in enumerate(rows):
-        mine = by_key.setdefault(row.unit, [])
+    by_life: dict[Any, list[int]] = {}
+    for at, (row, life) in enumerate(zip(rows, _lives(rows, ttl), strict=True)):
+        mine = by_life.setdefault(life, [])
         mine.append(at)
         begin = len(mine) - size
         if begin >= 0 and begin % step == 0:
@@ -227,29 +242,29 @@ def _counted(rows: Sequence[Any], size: int, step: int) -> Outcome:
     return out
 
 
-def _each(rows: Sequence[Any], each: int) -> Outcome:
+def _each(rows: Sequence[Any], each: int, ttl: int | None) -> Outcome:
     out = Outcome([], [])
-    by_key: dict[Any, list[int]] = {}
-    for at, row in enumerate(rows):
-        mine = by_key.setdefault(row.unit, [])
+    by_life: dict[Any, list[int]] = {}
+    for at, (row, life) in enumerate(zip(rows, _lives(rows, ttl), strict=True)):
+        mine = by_life.setdefault(life, [])
         mine.append(at)
         if len(mine) % each == 0:
             out.results.append(Wanted(row.unit, *_span(rows, mine), tuple(mine), at, True))
     return out
 
 
-def _every(rows: Sequence[Any], every: int) -> Outcome:
+def _every(rows: Sequence[Any], every: int, ttl: int | None) -> Outcome:
     out = Outcome([], [])
-    by_key: dict[Any, list[int]] = {}
+    by_life: dict[Any, list[int]] = {}
     changed: set[Any] = set()
     now = -math.inf
-    for at, row in enumerate(rows):
+    for at, (row, life) in enumerate(zip(rows, _lives(rows, ttl), strict=True)):
         before, now = now, max(now, row.ts)
         if _passes(before, int(now), every):
-            for key, mine in by_key.items():
-                if key in changed:
-                    out.results.append(Wanted(key, *_span(rows, mine), tuple(mine), at, True))
+            for one, mine in by_life.items():
+                if one in changed:
+                    out.results.append(Wanted(one[0], *_span(rows, mine), tuple(mine), at, True))
             changed.clear()
-        by_key.setdefault(row.unit, []).append(at)
-        changed.add(row.unit)
+        by_life.setdefault(life, []).append(at)
+        changed.add(life)
     return out

@@ -122,5 +122,44 @@ def test_partitions_are_those_of_kafka(kind: type, numbers: list[int]):
     assert codes.spread(np.array([0])).tolist() == [murmur2(str(numbers[0]).encode()) & 0x7FFFFFFF]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("kind", [str, int])
+@given(data=st.data())
+@settings(deadline=None)
+def test_a_dictionary_gives_any_keys_at_any_time(kind: type, data: st.DataObject):
+    """Whatever was asked before, and whichever keys came and went since."""
+    codes = DictCodes()
+    all_: list[object] = []
+    for _ in range(data.draw(st.integers(1, 8))):
+        if all_ and data.draw(st.booleans()):
+            live = sorted(data.draw(st.sets(st.sampled_from(range(len(all_))), min_size=1)))
+            codes.keep(np.array(live))
+            all_ = [all_[code] for code in live]
+        new = [kind(number) for number in data.draw(st.lists(st.integers(0, 99), min_size=1))]
+        codes.codes(pl.Series(new))
+        all_ += [key for key in dict.fromkeys(new) if key not in all_]
+        asked = data.draw(st.lists(st.sampled_from(range(len(all_))), max_size=2 * len(all_)))
+        got = codes.column(np.array(asked, np.int64))
+        assert isinstance(got, pl.Series if kind is str else np.ndarray)
+        assert pl.Series(got).to_list() == [all_[code] for code in asked]
+
+
+def test_a_new_key_does_not_cost_a_column_of_all(monkeypatch: pytest.MonkeyPatch):
+    """Of so many keys, a few are asked for each time that there is a new one."""
+    codes, made = DictCodes(), 0
+
+    def counted(keys: list[object], like: list[object]) -> object:
+        nonlocal made
+        made += len(keys)
+        return column_of(keys, like)
+
+    column_of = module._column_of
+    monkeypatch.setattr(module, "_column_of", counted)
+    codes.codes(pl.Series([str(i) for i in range(10_000)]))
+    for i in range(10_000):
+        assert codes.column(codes.codes(pl.Series([f"new-{i}"]))).to_list() == [f"new-{i}"]
+        assert codes.column(np.array([i])).to_list() == [str(i)]
+    assert made <= 4 * 20_000
+
+
 def test_a_dictionary_has_no_partitions():
     assert DictCodes().spread(np.array([0])) is None

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from streamproc import App, counting, everything, hopping, session, sliding, updates
+from streamproc import App, hopping, session, sliding, updates
 from streamproc.batch import records_of
 from streamproc.define.aggregation import Aggregation
+from streamproc.define.windows import CountWindow, GlobalWindow
 from streamproc.process.state import binary, items
 from streamproc.process.windowing import window_task
 from tests.process.kit import EVERYTHING, NumberedSample, NumberedSummary, Sample, Summary, Values, _summary, batch
@@ -139,12 +140,13 @@ def windows(draw: st.DrawFn) -> Any:
         return sliding(size / 1000), size
     if kind == "session":
         return session(size / 1000), size
+    ttl = draw(st.sampled_from([None, size, max(1, size // 5), 3 * size]))
     if kind == "count":
         count = draw(st.integers(1, 9))
-        return counting(count, draw(st.integers(1, count))), size
+        return CountWindow(count, draw(st.integers(1, count)), ttl), size
     if kind == "each":
-        return everything(each=draw(st.integers(1, 5))), size
-    return everything(every=size / 1000), size
+        return GlobalWindow(draw(st.integers(1, 5)), None, ttl), size
+    return GlobalWindow(None, size, ttl if ttl is None else max(ttl, size)), size
 
 
 ZONES = ["Europe/Berlin", "America/Sao_Paulo", "Asia/Beirut", "Pacific/Apia", "Australia/Lord_Howe", "UTC"]
