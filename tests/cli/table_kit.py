@@ -58,7 +58,7 @@ class Place:
         await admin.close()
 
     def publish(self, ticks: Sequence[Tick]) -> None:
-        producer = Producer(self.kafka.librdkafka() | {"linger.ms": 5, "log_level": 0})
+        producer = Producer(self.kafka.librdkafka() | {"linger.ms": 5, "log_level": 0, "enable.idempotence": True})
         for tick in ticks:
             at = partition_of(tick.unit.encode(), PARTITIONS)
             producer.produce(self.source, self.codec.encode(tick), tick.unit.encode(), partition=at)

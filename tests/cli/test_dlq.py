@@ -43,7 +43,7 @@ class Place:
         self.topic = self.app.dead_letters.name
         self.letters = Codec.of(self.app.dead_letters, self.registry)
         self.codec = Codec.of(self.app.topics[self.events], self.registry)
-        self.producer = Producer(kafka.librdkafka() | {"linger.ms": 5, "log_level": 0})
+        self.producer = Producer(kafka.librdkafka() | {"linger.ms": 5, "log_level": 0, "enable.idempotence": True})
         asyncio.run(self.ensure())
 
     async def ensure(self) -> None:

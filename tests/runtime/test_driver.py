@@ -16,6 +16,7 @@ from faust.transport.drivers import aiokafka as faust_driver
 from faust.types import TP
 
 from streamproc.log.batches import RawRecord
+from streamproc.runtime.transport import driver
 from streamproc.runtime.transport import thread as consumer_thread
 from streamproc.runtime.transport.block import Fetched
 from streamproc.runtime.transport.driver import BlockSchema
@@ -397,7 +398,58 @@ def test_of_a_log_that_began_anew_old_offsets_are_forgotten(consumer: Any) -> No
     assert consumer._new_offset(HERE) == 93
     consumer._committed_offset[HERE] = consumer._read_offset[HERE] = 92
     again = Fetched(0, [batch(rows([b"v"]))], 1, restarted=True)
-    block = consumer._to_message(HERE, again).value
+    ((_, item),) = consumer.scheduler.iterate({HERE: [again]})
+    block = consumer._to_message(HERE, item).value
     assert (consumer._new_offset(HERE), consumer._committed_offset[HERE], consumer._read_offset[HERE]) == (None,) * 3
     block.release()
     assert consumer._new_offset(HERE) == 1
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_of_a_log_that_began_anew_old_records_count_for_nothing(consumer: Any, blocks: int) -> None:
+    read_by(consumer, blocks=blocks, plain=1)
+    consumer.app.topics._acking_topics.add("t")
+    old = [consumer._to_message(HERE, RawRecord(at, 0, None, b"v", ())) for at in range(90, 93)]
+    consumer._unacked_messages.update(old)
+    consumer._committed_offset[HERE] = consumer._read_offset[HERE] = 90
+    assert consumer.ack(old[1])
+    items = consumer.scheduler.iterate({HERE: [Fetched(0, [batch(rows([b"v"]))], 1, restarted=True)]})
+    _, record = next(items)
+    assert consumer._read_offset[HERE] is None
+    assert not consumer.ack(old[0])  # at work when the log began anew
+    assert not consumer._unacked_messages
+    new = consumer._to_message(HERE, record)
+    if blocks:
+        ((_, item),) = items
+        consumer._to_message(HERE, item).value.release()
+    assert consumer._new_offset(HERE) is None
+    assert consumer.ack(new)
+    assert consumer._new_offset(HERE) == 1
+
+
+async def test_a_stop_waits_once_for_what_is_not_kept(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[bool] = []
+
+    async def wait(timeout: float) -> None:
+        waits.append(consumer.should_stop)
+        await asyncio.sleep(0.01)
+
+    async def commit() -> None:
+        pass
+
+    monkeypatch.setattr(driver, "_DELIVERY", 0.05)
+    monkeypatch.setattr(consumer, "_wait_for_ack", wait)
+    monkeypatch.setattr(consumer, "commit_and_end_transactions", commit)
+    entry = consumer.ledger.add(HERE, 3)
+    entry.processed = True
+    await consumer.wait_empty()
+    await consumer.wait_empty()  # of a rebalance, which may be the next one's
+    first = len(waits)
+    consumer._stopped.set()
+    await consumer.wait_empty()
+    assert first > 1
+    assert len(waits) == first
+    consumer._given_up = False
+    await consumer.wait_empty()  # one that nothing was waited for before
+    assert waits[first:]
+    assert all(waits[first:])

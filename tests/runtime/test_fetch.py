@@ -265,6 +265,8 @@ def test_the_first_fetch_of_a_log_that_began_anew_says_so() -> None:
         damage.lost(lost)
         fetches = [BlockRecords(TP, GOOD + AFTER, None, 2, True, READ_COMMITTED, damage) for _ in range(2)]
         assert [fetched.restarted for records in fetches for fetched in records] == expected
+    (known,) = BlockRecords(TP, GOOD, None, 2, True, READ_COMMITTED, restarted=True)
+    assert known.restarted
 
 
 def test_any_damage_ends_and_moves_on() -> None:

@@ -56,7 +56,7 @@ class Place:
         return self.codec.encode(Ping(f"key-{n}", n))
 
     async def send(self, partition: int, *numbers: int | bytes) -> None:
-        producer = Producer(self.kafka.librdkafka())
+        producer = Producer(self.kafka.librdkafka() | {"enable.idempotence": True})
         for n in numbers:
             value = n if isinstance(n, bytes) else self.value(n)
             producer.produce(self.topic.name, value, partition=partition)

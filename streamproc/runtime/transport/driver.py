@@ -69,6 +69,8 @@ class BlockScheduler:
         for tp, items in fetches.items():
             for item in items:
                 if isinstance(item, Fetched):
+                    if item.restarted:
+                        self._consumer.begin_anew(tp)
                     # Records before their block: Faust drops what lies behind an offset that it has seen.
                     if self._consumer.plain_readers(tp):
                         yield from ((tp, record) for record in records_of(item))
@@ -100,6 +102,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.scheduler = BlockScheduler(self)
         self._plain_positions: dict[TP, int] = {}
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)  # by topic
+        self._given_up = False  # whether results were waited for in vain, the last time
 
     def on_buffer_full(self, tp: TP) -> None:
         # Faust would leave the partition out of its next fetches, and then miss for up to a second that there is room
@@ -211,9 +214,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return super()._to_message(tp, item)
 
     def _block_message(self, tp: TP, fetched: Fetched) -> ConsumerMessage:
-        if fetched.restarted:  # Faust would drop what it takes for old, and commit nothing
-            self._forget(tp)
-            self._read_offset[tp] = self._committed_offset[tp] = None
         entry = self.ledger.add(tp, fetched.next_offset)
         reference: Callable[[], Any] = lambda: None  # noqa: E731  replaced below; the block must not keep its message alive
 
@@ -256,9 +256,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 _log.warning("an agent is at its work for %g s; what it is at comes again", _WORK)
                 break
             await self._wait_for_ack(timeout=1)
-        end = time.monotonic() + _DELIVERY
+        # A stop comes here twice: before the consumer stops, and when it does.
+        end = time.monotonic() + (0 if self.should_stop and self._given_up else _DELIVERY)
         while self.ledger.unkept() and time.monotonic() < end:
             await self._wait_for_ack(timeout=1)
+        self._given_up = self.ledger.unkept()
         await self.commit_and_end_transactions()
 
     def _at_work(self) -> bool:
@@ -318,6 +320,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._forget(tp)
+
+    def begin_anew(self, tp: TP) -> None:
+        """The log has begun anew. Faust would drop what it takes for old, and commit nothing, or commit for the new log
+        what it did of the old one.
+        """
+        self._forget(tp)
+        for known in (self._gap, self._acked, self._acked_index):
+            known.pop(tp, None)
+        self._read_offset[tp] = self._committed_offset[tp] = None
+        for message in list(self._unacked_messages):
+            if message.tp == tp and not isinstance(message.value, Block):  # a block's part in it is forgotten already
+                message.acked = True
+                self._unacked_messages.discard(message)
 
     def _forget(self, tp: TP | None = None) -> None:
         """What is in flight will come again."""

@@ -70,6 +70,8 @@ class BlockRecords:
         isolation_level: int,
         damage: Damage | None = None,
         end_offset: int = _LAST,
+        *,
+        restarted: bool = False,
     ) -> None:
         damage = damage or Damage()
         self._tp = tp
@@ -81,6 +83,7 @@ class BlockRecords:
         self.next_fetch_offset = self._asked = fetch_offset
         self._damage = damage
         self._end_offset = end_offset
+        self._restarted = restarted  # known already
         self._aborted_producers = set[int]()
         self._at = 0  # how far the data has been read
         self._least = 0  # the least offset that the next batch can have
@@ -115,7 +118,8 @@ class BlockRecords:
             yield self._fetched(offset, parts)
 
     def _fetched(self, offset: int, parts: list[Part]) -> Fetched:
-        return Fetched(offset, parts, self.next_fetch_offset, restarted=self._damage.restarted(offset))
+        restarted = self._restarted or self._damage.restarted(offset)
+        return Fetched(offset, parts, self.next_fetch_offset, restarted=restarted)
 
     def _take_good(self, parts: list[Part], first: int) -> UndecodableRecord | None:
         """Adds all that is good from here on, and returns the fault that is met, if any."""
@@ -255,12 +259,16 @@ class BlockFetcher(aiokafka_fetcher.Fetcher):  # type: ignore[misc]
 
     def _records_of(self, tp: TopicPartition, records: RawRecords, aborted: Any, offset: int, *rest: Any) -> Any:
         _, _, check_crcs, isolation_level = rest
+        damage, restarted = self._damages[tp], False
         if tp.topic not in self.block_topics() and type(records.data) is bytes:
             memory = MemoryRecords(records.data)
             if memory.has_next():
-                return aiokafka_fetcher.PartitionRecords(tp, memory, aborted, offset, *rest)
+                restarted = damage.restarted(offset)  # aiokafka's records could not say so
+                if not restarted:
+                    return aiokafka_fetcher.PartitionRecords(tp, memory, aborted, offset, *rest)
         end = self._subscriptions.subscription.assignment.state_value(tp).highwater
-        return BlockRecords(tp, records.data, aborted, offset, check_crcs, isolation_level, self._damages[tp], end)
+        data = records.data
+        return BlockRecords(tp, data, aborted, offset, check_crcs, isolation_level, damage, end, restarted=restarted)
 
     async def _proc_fetch_request(self, *args: Any) -> Any:
         came = await self._proc_for_blocks(self, *args)

@@ -26,6 +26,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from streamproc.runtime.transport.assignor import Assignor
 
 _LEAVE = 1.0  # seconds that it may take
+_SEARCH = 1.0  # seconds between looks for a topic that is not there
 _commits: ContextVar[bool] = ContextVar("commits", default=False)  # whether this is a commit
 
 
@@ -49,6 +50,7 @@ class LateGroup(aiokafka_group.GroupCoordinator):  # type: ignore[misc]
     _kept: Any = None  # the assignment that was not let go of yet
     _joins = False
     between = False  # all have joined, and nobody knows yet who gets what: Kafka takes no commits
+    _search: asyncio.TimerHandle | None = None  # for topics that are not there
 
     async def _on_join_prepare(self, previous_assignment: Any) -> None:
         self._kept = previous_assignment
@@ -71,8 +73,24 @@ class LateGroup(aiokafka_group.GroupCoordinator):  # type: ignore[misc]
         await asyncio.sleep(0)  # one that is cancelled before it has begun takes its canceller with it
         await super()._stop_heartbeat_task()
 
+    def search(self, cluster: Any) -> None:
+        """Asks Kafka again soon, if topics that are to be read are not there: they may be made, or made anew. aiokafka
+        asks for what it fetches from; for a topic without partitions it would wait until all it knows is too old.
+        """
+        subscription = self._subscription.subscription
+        wanted = self._group_subscription or (subscription.topics if subscription is not None else ())
+        if self._search is None and not self._closing.done() and not all(map(cluster.partitions_for_topic, wanted)):
+            self._search = asyncio.get_running_loop().call_later(_SEARCH, self._look)
+
+    def _look(self) -> None:
+        self._search = None
+        if not self._closing.done():
+            self._client.force_metadata_update()
+
     async def close(self) -> None:
         """Leaves the group, also while it waits for others, who would else wait for this one's session to end."""
+        if self._search is not None:
+            self._search.cancel()
         leaving = asyncio.ensure_future(self._leave()) if self._joins else None
         try:
             await super().close()  # may be cancelled: by a listener that is gone
@@ -129,6 +147,7 @@ class LateGroup(aiokafka_group.GroupCoordinator):  # type: ignore[misc]
         for assignor in self._assignors:
             if isinstance(assignor, Assignor):
                 assignor.claim.generation = generation
+        self.search(self._cluster)
         await super()._on_join_complete(generation, *args)
 
 
@@ -148,7 +167,10 @@ def share_by(consumer: Any, groups: Mapping[str, str]) -> None:
 
 
 def let_go_late(consumer: Any) -> None:
-    """Makes a started ``AIOKafkaConsumer``, not subscribed yet, let go of its partitions late."""
+    """Makes a started ``AIOKafkaConsumer``, not subscribed yet, let go of its partitions late, and look for topics that
+    are not there.
+    """
     coordinator = consumer._coordinator
     assert type(coordinator) is aiokafka_group.GroupCoordinator, "the consumer was not started, or lets go late already"
     coordinator.__class__ = LateGroup
+    coordinator._cluster.add_listener(coordinator.search)
