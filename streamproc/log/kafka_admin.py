@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -21,6 +21,7 @@ from confluent_kafka.admin import (
 
 from streamproc.errors import TopicError
 from streamproc.log.kafka_call import Caller, checked, topic_errors
+from streamproc.log.kafka_groups import committed
 from streamproc.log.ports import TopicInfo, TopicSpec
 from streamproc.settings import KafkaSettings
 
@@ -203,14 +204,9 @@ def _lag(caller: Caller, group: str, topics: Sequence[str]) -> dict[str, int]:
     there = caller.metadata().topics
     _known(topics, there)
     begin, end = (_offsets(caller, topics, there, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
-    asked = [TopicPartition(topic, partition) for topic, partition in end]
-    request = [ConsumerGroupTopicPartitions(group, asked)] if asked else []
-    results = _answers(caller, lambda: caller.client.list_consumer_group_offsets(request) if request else {})
     behind = dict.fromkeys(topics, 0)
-    for found in checked(results):
-        for tp in found.topic_partitions:
-            at = tp.offset if tp.offset >= 0 else begin[tp.topic, tp.partition]
-            behind[tp.topic] += max(0, end[tp.topic, tp.partition] - at)
+    for place, offset in committed(caller, group, list(end)).items():
+        behind[place[0]] += max(0, end[place] - (begin[place] if offset is None else offset))
     return behind
 
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from streamproc.errors import BrokerError
+from streamproc.errors import BrokerError, BrokerUnavailable
 from streamproc.log.kafka_call import Caller, checked
 from streamproc.settings import KafkaSettings
 
 Result = TypeVar("Result")
 Place = tuple[str, int]  # a topic's name, and a partition
+_ATTEMPT = 2.0  # seconds; a consumer that has lost its coordinator may look for it for minutes, a new one finds it
+_PAUSE = 0.05  # seconds
+_PASSING = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._WAIT_COORD,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
 
 
 class KafkaGroups:
@@ -29,7 +43,7 @@ class KafkaGroups:
 
     async def committed(self, group: str, places: Sequence[Place]) -> dict[Place, int | None]:
         """The offset that a group has committed of each; None where it has not."""
-        return await self._call(lambda caller: _committed(caller, group, places))
+        return await self._call(lambda caller: committed(caller, group, places))
 
     async def at_time(self, places: Sequence[Place], time: int) -> dict[Place, int]:
         """By partition, the first offset whose record is of this time (ms since the epoch) or later; -1 where there is
@@ -55,12 +69,45 @@ def _members(caller: Caller, group: str) -> list[str]:
     return sorted(f"{member.client_id} at {member.host.removeprefix('/')}" for member in found.members)
 
 
-def _committed(caller: Caller, group: str, places: Sequence[Place]) -> dict[Place, int | None]:
+def committed(caller: Caller, group: str, places: Sequence[Place]) -> dict[Place, int | None]:
+    """See :meth:`KafkaGroups.committed`. Asked by a consumer that joins nothing: the admin client's own call ends the
+    process where a group's coordinator has moved (confluent-kafka-javascript#374).
+
+    Raises:
+        BrokerUnavailable: nobody answers in time.
+        BrokerError: Kafka refuses it.
+    """
     if not places:
         return {}
-    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])]
-    (found,) = checked(caller.results(caller.client.list_consumer_group_offsets(asked)))
-    return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in found.topic_partitions}
+    deadline = time.monotonic() + caller.timeout
+    while True:
+        try:
+            found = _asked(caller, group, [TopicPartition(*place) for place in places])
+            break
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+            if reason.code() not in _PASSING:
+                raise BrokerError(f"Kafka refused it: {reason.str()}") from error
+            if time.monotonic() > deadline:
+                caller.metadata()  # says why, where no broker answers at all
+                said = f"nobody could say within {caller.timeout:g} s what group {group!r} has committed"
+                raise BrokerUnavailable(f"{said}: {reason.str()}") from error
+            time.sleep(_PAUSE)
+    for tp in found:
+        if tp.error is not None:
+            raise BrokerError(f"Kafka refused it: {tp.topic}[{tp.partition}] of group {group!r}: {tp.error.str()}")
+    return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in found}
+
+
+def _asked(caller: Caller, group: str, wanted: list[TopicPartition]) -> list[TopicPartition]:
+    only_reads = {"group.id": group, "enable.auto.commit": False, "log_level": 0}
+    unfinished_too = {"isolation.level": "read_uncommitted"}  # else it waits for transactions that commit offsets
+    consumer = Consumer(caller.settings.librdkafka() | only_reads | unfinished_too)
+    try:
+        found: list[TopicPartition] = consumer.committed(wanted, timeout=min(caller.timeout, _ATTEMPT))
+        return found
+    finally:
+        consumer.close()
 
 
 def _at_time(caller: Caller, places: Sequence[Place], time: int) -> dict[Place, int]:

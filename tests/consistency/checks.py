@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 from streamproc.avro.codec import Codec
 from streamproc.state.head import decode as decode_head
 from streamproc.state.rows import HEAD, ROW
-from tests.consistency.oracle import IDENTITY, Oracle
+from tests.consistency.oracle import Oracle
 from tests.consistency.reading import Came
 
 _SHOWN = 5
@@ -23,15 +23,16 @@ class Wrong(AssertionError):
 
 
 class Sink:
-    """The results of one partition of a sink: what has come, against what is expected.
+    """The results of a sink, or of one partition of it: what has come, against what is expected.
 
     Args:
+        identity: the fields by which a result is told from others.
         repeats: whether a result may come again, as long as it is the same.
     """
 
-    def __init__(self, short: str, codec: Codec, *, repeats: bool) -> None:
+    def __init__(self, short: str, codec: Codec, identity: Sequence[str], *, repeats: bool) -> None:
         self._short, self._codec, self._repeats = short, codec, repeats
-        self._identity = attrgetter(*IDENTITY[short])
+        self._identity = attrgetter(*identity)
         self._early: list[
             tuple[tuple[object, ...], tuple[object, ...], int]
         ] = []  # came before the oracle knew of them

@@ -34,6 +34,16 @@ def longest_gap(partition: int, times: Sequence[float], since: float, until: flo
     return max(Gap(after - before, before, partition) for before, after in pairwise(at))
 
 
+def judged(
+    arrivals: Sequence[Sequence[float]], struck: set[int], since: float, until: float
+) -> tuple[Gap | None, Gap | None]:
+    """The longest gaps, of partitions that were struck and of others, by when results of each came."""
+    gaps: dict[bool, list[Gap]] = {True: [], False: []}
+    for partition, times in enumerate(arrivals):
+        gaps[partition in struck].append(longest_gap(partition, times, since, max([until, *times[-1:]])))
+    return max(gaps[True], default=None), max(gaps[False], default=None)
+
+
 def line(strike: Strike, took: float) -> str:
     """What became of one."""
     pauses = [

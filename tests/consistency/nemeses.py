@@ -11,6 +11,7 @@ from tests.consistency.proxy import Mode
 
 if TYPE_CHECKING:
     from tests.consistency.run import Run
+    from tests.consistency.workers import Worker
 
 SESSION = 10.0  # seconds: of the workers' consumer group
 
@@ -38,6 +39,9 @@ class Nemesis:
     async def recover(self, run: Run) -> None:
         """Lets go."""
         raise NotImplementedError
+
+    async def look_back(self, run: Run) -> None:
+        """Returns when workers have got over it. Raises where they do not."""
 
 
 class Kill(Nemesis):
@@ -231,6 +235,49 @@ class Clock(Nemesis):
             run.fleet.workers[slot].move_clock(0.0)
 
 
+class DiskFull(Nemesis):
+    """The disk of a worker's state dir is full, and later not."""
+
+    name = "disk full"
+
+    async def strike(self, run: Run) -> None:
+        worker = run.fleet.workers[self.one(run)]
+        worker.fill_disk(self.chance.choice((0, 500)))  # a file may be begun, or not even that
+        await self._said(worker, "no snapshot of")
+        await asyncio.sleep(5)
+
+    async def recover(self, run: Run) -> None:
+        for slot in self.victims:
+            run.fleet.workers[slot].fill_disk(None)
+
+    async def look_back(self, run: Run) -> None:
+        for slot in self.victims:
+            await self._said(run.fleet.workers[slot], "snapshots can be written")
+
+    async def _said(self, worker: Worker, what: str) -> None:
+        try:
+            async with asyncio.timeout(60):
+                while what not in worker.said(whole=True):  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise AssertionError(f"{self.name}: {worker.log} does not say {what!r}") from None
+
+
+class DiskFullAtStart(DiskFull):
+    """A worker is killed; the next one finds that its disk is full."""
+
+    name = "kill -9, disk full at start"
+
+    async def strike(self, run: Run) -> None:
+        slot = self.one(run)
+        worker = run.fleet.workers[slot]
+        worker.kill()
+        worker.start()
+        worker.fill_disk(500)
+        await worker.up()
+        await self._said(worker, "no snapshot of")
+
+
 ALL: tuple[type[Nemesis], ...] = (
     Kill,
     KillForLong,
@@ -246,4 +293,6 @@ ALL: tuple[type[Nemesis], ...] = (
     Slow,
     Storm,
     Clock,
+    DiskFull,
+    DiskFullAtStart,
 )

@@ -16,10 +16,11 @@ from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.runtime.topics import topic_specs
 from streamproc.settings import KafkaSettings
 from streamproc.state import topics as changelogs
-from tests.consistency import topology
+from tests.consistency import flows, topology
 from tests.consistency.checks import Quick, Sink, Wrong, check_head, check_table
 from tests.consistency.cluster import Cluster
-from tests.consistency.figures import Gap, Strike, longest_gap
+from tests.consistency.figures import Strike, judged
+from tests.consistency.flow_checks import Flows
 from tests.consistency.nemeses import Nemesis
 from tests.consistency.offsets import Offsets
 from tests.consistency.oracle import IDENTITY, Oracle
@@ -28,6 +29,7 @@ from tests.consistency.reading import Reader
 from tests.consistency.topology import PARTITIONS
 from tests.consistency.workers import Fleet
 
+SOURCES = ("events", *flows.SOURCES)
 MORE = 2  # workers that come and go in a storm
 PATIENCE = 120.0  # seconds without any progress, after which a worker counts as stuck
 _LOOK = 0.1
@@ -69,7 +71,9 @@ class Run:
         self._stack = contextlib.AsyncExitStack()
         self._offsets = Offsets(kafka, name, patience=PATIENCE)
         self._stack.callback(self._offsets.close)
-        self._seen: list[int] = []  # offsets that the group had committed when we last looked
+        #: Offsets that the group had committed when we last looked, by source.
+        self._seen: dict[str, list[int]] = {}
+        self._unkept: list[str] = []  # what was not kept when we last looked
         self._oracles = [Oracle() for _ in range(PARTITIONS)]
 
     async def start(self, chance: random.Random) -> None:
@@ -78,26 +82,28 @@ class Run:
         await admin.ensure(specs)
         await admin.close()
         codecs = {t.name: Codec.of(t, self._registry) for t in self.app.topics.values()}
-        shorts = [*IDENTITY, "quick", "quick-late", "events"]
+        shorts = [*IDENTITY, *flows.IDENTITY, "quick", "quick-late", *SOURCES]
         self._changelogs = {stage: changelogs.name(self.name, stage) for stage in self.app.agents}
         topics = dict.fromkeys([*map(self.topic, shorts), *self._changelogs.values()], PARTITIONS)
         self.reader = Reader(self.kafka, topics, latest=set(self._changelogs.values()), watch=self.topic("counted"))
         self._stack.callback(self.reader.close)
         self._events = codecs[self.topic("events")]
         self._sinks = {
-            short: [Sink(short, codecs[self.topic(short)], repeats=self._repeats) for _ in range(PARTITIONS)]
-            for short in IDENTITY
+            short: [Sink(short, codecs[self.topic(short)], identity, repeats=self._repeats) for _ in range(PARTITIONS)]
+            for short, identity in IDENTITY.items()
         }
+        self._flows = Flows(self.name, codecs)
         quick = codecs[self.topic("quick")], codecs[self.topic("quick-late")]
         self._quick = [Quick(*quick, repeats=self._repeats) for _ in range(PARTITIONS)]
-        self.publisher = Publisher(self.kafka, self.topic("events"), self._events, self.rate, chance)
+        visits = [self.topic(short) for short in flows.SOURCES]
+        self.publisher = Publisher(self.kafka, self.topic("events"), visits, codecs, self.rate, chance)
         self._stack.push_async_callback(self.publisher.close)
         self._stack.callback(self.fleet.kill)
         self._stack.push_async_callback(self.fleet.stop)
         await self.fleet.start(self.workers)
 
     def topic(self, short: str) -> str:
-        return f"{self.name}-{short}"
+        return flows.topic(self.name, short) if short in flows.IDENTITY else f"{self.name}-{short}"
 
     async def cycle(self, nemesis: Nemesis, *, before: float = 2.0) -> Strike:
         """Strikes while events come, and checks everything afterwards.
@@ -123,9 +129,14 @@ class Run:
         there = await self._ends()
         await self._until(lambda: self._is_committed(there), "offsets are committed")
         recovered = time.monotonic()
+        await nemesis.look_back(self)
         await asyncio.sleep(1)  # what comes in the end is a part of the pause
         await self.publisher.pause()
-        strike = self._judged(nemesis, owners, began, recovering, recovered, self.fleet.ends() - ends_before)
+        arrivals = self.reader.arrivals(began - 1)
+        struck = set().union(*(owners[slot] for slot in nemesis.victims))
+        pauses = judged([arrivals.get(number, []) for number in range(PARTITIONS)], struck, began, recovered)
+        ended = self.fleet.ends() - ends_before
+        strike = Strike(nemesis.name, began, recovered - recovering, *pauses, ended)
         await self.check()
         return strike
 
@@ -135,22 +146,25 @@ class Run:
         Raises:
             Wrong, Stuck: they are not.
         """
-        there = await self._ends()
-        assert sum(there) == self.publisher.sent, f"{self.publisher.sent} events sent; {sum(there)} are in the log"
-        await self._until(lambda: self._is_committed(there), "everything is committed")
-        if self._seen != there:
-            raise Wrong(f"committed: {self._seen}; the source ends at {there}")
+        there, sent = await self._ends(), self.publisher.sent
+        for short, ends in there.items():
+            assert sum(ends) == sent[self.topic(short)], f"{short}: {sent} were sent; {sum(ends)} are in the log"
+        # Of visits the last one waits for the next, and so do the offsets.
+        await self._until(lambda: self._is_committed({"events": there["events"]}), "everything is committed")
+        if self._seen["events"] != there["events"]:
+            raise Wrong(f"committed: {self._seen}; the source ends at {there['events']}")
         try:
             await self._until(lambda: asyncio.to_thread(self._settled), "all results are there")
         except Stuck as stuck:
             open_ = [s.open() for sinks in self._sinks.values() for s in sinks if not s.settled]
             quick = [q.differs(o) for q, o in zip(self._quick, self._oracles, strict=True)]
-            raise Wrong("\n".join([*map(str, open_), f"quick: {quick}", str(stuck)])) from None
+            raise Wrong("\n".join([*open_, *self._flows.open(), f"quick: {quick}", str(stuck)])) from None
+        await self._until(lambda: asyncio.to_thread(self._flows_kept, there), "the flows' state is kept")
         places = [(topic, number) for topic in self._changelogs.values() for number in range(PARTITIONS)]
         written = await self._offsets.ends(places)
         await self._until(lambda: asyncio.to_thread(self.reader.has, written), "the changelogs are read")
         for number in range(PARTITIONS):
-            self._check_state(number, there[number])
+            self._check_state(number, there["events"][number])
 
     async def stop(self) -> None:
         await self._stack.aclose()
@@ -158,28 +172,9 @@ class Run:
     def summary(self) -> str:
         repeated = sum(sink.repeated for sinks in self._sinks.values() for sink in sinks)
         ends = [f"  worker {w.slot} {said}" for w in self.fleet.workers for said in w.ends]
-        said = (
-            f"{self.publisher.sent:,} events, {repeated:,} results came again, {len(ends)} workers ended by themselves"
-        )
+        events = self.publisher.sent.total()
+        said = f"{events:,} events, {repeated:,} results came again, {len(ends)} workers ended by themselves"
         return "\n".join([said, *ends])
-
-    def _judged(
-        self,
-        nemesis: Nemesis,
-        owners: dict[int, set[int]],
-        began: float,
-        recovering: float,
-        recovered: float,
-        ended: int,
-    ) -> Strike:
-        arrivals = self.reader.arrivals(began - 1)
-        struck = set().union(*(owners[slot] for slot in nemesis.victims))
-        gaps: dict[bool, list[Gap]] = {True: [], False: []}
-        for partition in range(PARTITIONS):
-            times = arrivals.get(partition, [])
-            gaps[partition in struck].append(longest_gap(partition, times, began, max([recovered, *times[-1:]])))
-        worst = {hit: max(some, default=None) for hit, some in gaps.items()}
-        return Strike(nemesis.name, began, recovered - recovering, worst[True], worst[False], ended)
 
     def _settled(self) -> bool:
         """Takes what has come; whether that is all."""
@@ -193,7 +188,10 @@ class Run:
                 sinks[number].take(self.reader.take(self.topic(short), number))
             quick = (self.reader.take(self.topic(short), number) for short in ("quick", "quick-late"))
             self._quick[number].take(*quick)
-        if sum(oracle.events for oracle in self._oracles) < self.publisher.sent:
+        self._flows.take(self.reader)
+        if sum(oracle.events for oracle in self._oracles) < self.publisher.sent[self.topic("events")]:
+            return False
+        if not self._flows.settled(self.publisher.sent):
             return False
         settled = all(sink.settled for sinks in self._sinks.values() for sink in sinks)
         return settled and not any(q.differs(o) for q, o in zip(self._quick, self._oracles, strict=True))
@@ -204,20 +202,25 @@ class Run:
             "rows": ("counts", oracle.of_unit),
             "batches": ("highest", oracle.highest),
         }
-        for stage, topic in self._changelogs.items():
-            rows = self.reader.last(topic, number)
+        own = [stage for stage, definition in self.app.agents.items() if definition.source.name == self.topic("events")]
+        for stage in own:
+            rows = self.reader.last(self._changelogs[stage], number)
             check_head(f"{stage}[{number}]", rows, end)
             if stage in tables:
                 name, wanted = tables[stage]
                 check_table(f"{stage}[{number}]", rows, name, dict(wanted))
 
-    async def _ends(self) -> list[int]:
-        places = [(self.topic("events"), number) for number in range(PARTITIONS)]
-        return [*(await self._offsets.ends(places)).values()]
+    def _flows_kept(self, there: dict[str, list[int]]) -> bool:
+        self._unkept = self._flows.kept(self.reader, there)
+        return not self._unkept
 
-    async def _is_committed(self, there: list[int]) -> bool:
-        self._seen = await self._offsets.committed(self.topic("events"), PARTITIONS)
-        return all(at >= end for at, end in zip(self._seen, there, strict=True))
+    async def _ends(self) -> dict[str, list[int]]:
+        places = {short: [(self.topic(short), number) for number in range(PARTITIONS)] for short in SOURCES}
+        return {short: [*(await self._offsets.ends(some)).values()] for short, some in places.items()}
+
+    async def _is_committed(self, there: dict[str, list[int]]) -> bool:
+        self._seen = {short: await self._offsets.committed(self.topic(short), PARTITIONS) for short in there}
+        return all(at >= end for short in there for at, end in zip(self._seen[short], there[short], strict=True))
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
         end = time.monotonic() + PATIENCE
@@ -227,5 +230,7 @@ class Run:
                 for worker in self.fleet.workers:
                     worker.dump()
                 await asyncio.sleep(3)
-                raise Stuck(f"{what}: not within {PATIENCE:g} s; committed {self._seen}, workers have {has}")
+                raise Stuck(
+                    f"{what}: not within {PATIENCE:g} s; committed {self._seen}, workers have {has}; {self._unkept}"
+                )
             await asyncio.sleep(_LOOK)

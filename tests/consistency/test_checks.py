@@ -11,7 +11,7 @@ from streamproc.avro.registry import open_registry
 from tests.consistency import topology
 from tests.consistency.checks import Sink, Wrong
 from tests.consistency.figures import longest_gap
-from tests.consistency.oracle import Oracle
+from tests.consistency.oracle import IDENTITY, Oracle
 from tests.consistency.reading import Came
 from tests.consistency.topology import Counted, Event
 
@@ -37,7 +37,7 @@ def came(codec: Codec, *results: Counted) -> list[Came]:
 
 
 def sink(codec: Codec, expected: Any, *, repeats: bool) -> Sink:
-    made = Sink("counted", codec, repeats=repeats)
+    made = Sink("counted", codec, IDENTITY["counted"], repeats=repeats)
     made.expect(expected)
     return made
 

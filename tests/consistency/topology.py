@@ -1,6 +1,6 @@
 """A topology whose results can all be computed by hand, for workers to which everything happens: windows of several
-kinds, and tables of agents by row and by batch. ``$STREAMPROC_TEST_NAME`` is its name, ``$STREAMPROC_TEST_GUARANTEE``
-what it guarantees.
+kinds, tables of agents by row and by batch, and flows. ``$STREAMPROC_TEST_NAME`` is its name,
+``$STREAMPROC_TEST_GUARANTEE`` what it guarantees.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from streamproc import App, Batch, Record, Stream, count, hopping, maximum, session, total, tumbling
+from tests.consistency import flows
 
 NAME, GUARANTEE = "STREAMPROC_TEST_NAME", "STREAMPROC_TEST_GUARANTEE"
 PARTITIONS = 6
@@ -89,6 +90,7 @@ def build(name: str, guarantee: Any) -> App:
                 highest[unit] = max(highest[unit] - 1, x)
             yield batch.where(higher)  # type: ignore[arg-type]  # a list will do
 
+    flows.add(app, name)
     return app
 
 

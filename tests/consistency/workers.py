@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from streamproc import compiled
 from streamproc.log.broker.watchdog import Watchdog
@@ -39,10 +42,16 @@ class Worker:
     starts: int = 0
     wanted: bool = False  # whether it is to run: one that ends by itself is started again
     ends: list[str] = field(default_factory=list)  # what it said when it ended by itself
+    _logging: threading.Thread | None = None
 
     @property
     def log(self) -> Path:
         return self.folder / f"worker-{self.slot}-{self.starts}.log"
+
+    @property
+    def state(self) -> Path:
+        """Its state dir."""
+        return self.folder / f"state-{self.slot}"
 
     @property
     def _dump(self) -> Path:
@@ -64,24 +73,25 @@ class Worker:
         self.starts += 1
         self.wanted = True
         path = os.pathsep.join([str(Path(__file__).with_name("clock")), str(_ROOT), os.environ.get("PYTHONPATH", "")])
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "streamproc", "worker", f"{Path(topology.__file__)}:app"),
-                    *("--replication", str(self.replication), "--verbose"),
-                ],
-                env=self.environ
-                | {
-                    "PYTHONPATH": path,
-                    "STREAMPROC_TEST_CLOCK": str(self._clock),
-                    "STREAMPROC_TEST_DUMP": str(self._dump),
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                start_new_session=True,
-            )
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.consistency.worker", f"{Path(topology.__file__)}:app"),
+                *("--replication", str(self.replication), "--state-dir", str(self.state), "--verbose"),
+            ],
+            env=self.environ
+            | {
+                "PYTHONPATH": path,
+                "STREAMPROC_TEST_CLOCK": str(self._clock),
+                "STREAMPROC_TEST_DUMP": str(self._dump),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # and not the file: its disk may be full, and what it says must be heard
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            start_new_session=True,
+        )
+        self._logging = threading.Thread(target=_copy, args=[self.process.stdout, self.log], name="log", daemon=True)
+        self._logging.start()
         self.watchdog = Watchdog(self.process.pid)
 
     async def up(self) -> None:
@@ -142,8 +152,16 @@ class Worker:
 
     def _gone(self) -> None:
         assert self.watchdog is not None
+        assert self._logging is not None
         self.watchdog.release()
+        self._logging.join()
         self.process = self.watchdog = None
+
+    def fill_disk(self, size: int | None) -> None:
+        """Makes whatever it writes to files from here on fail behind so many bytes; None: no more."""
+        if self.process is not None:
+            _, most = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (most if size is None else size, most))
 
     def move_clock(self, seconds: float) -> None:
         """Makes its clock so much ahead of the machine's."""
@@ -157,6 +175,12 @@ class Worker:
             words = [line for line in self.said().splitlines() if "rror" in line]
             self.ends.append(f"code {code}: {words[-1] if words else self.said()}")
             self.start()
+
+
+def _copy(said: IO[bytes], log: Path) -> None:
+    with said, log.open("wb", buffering=0) as file:
+        while data := os.read(said.fileno(), 1 << 16):
+            file.write(data)
 
 
 class Fleet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ class Reader:
         self.at, self.read_from = 0, list[int]()
         self.error: Exception | None = None
         self.refuses_rest = False
+        self.holds: asyncio.Event | None = None  # until then nothing that is read comes
+        self.in_work = False
 
     async def start(self) -> None: ...
 
@@ -43,6 +46,13 @@ class Reader:
         self.read_from.append(onto.next_offset)
         if self.refuses_rest and onto is not NOTHING:
             raise StateError("the topic was made anew")
+        assert not self.in_work, "it is being read already"
+        self.in_work = True
+        try:
+            if self.holds is not None:
+                await self.holds.wait()
+        finally:
+            self.in_work = False
         return Restored(head(self.at), binary([b"row"]), binary([b"%d" % self.at]), self.at)
 
 
@@ -51,15 +61,19 @@ def made(reader: Reader, folder: Path | None, **ids: str) -> Snapshots:
     return Snapshots(known, folder, ids or {TOPIC: "id"}, every=0.01)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def renewed(reader: Reader, folder: Path) -> None:
     """A worker that lives until it has made a snapshot."""
     some = made(reader, folder)
     await some.start()
     await some.read(TOPIC, 3, "v1")
     reader.at += snapshots._LEAST
-    async with asyncio.timeout(10):
-        while f"{TOPIC}-3.state" not in files(folder):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: f"{TOPIC}-3.state" in files(folder))
     await some.close()
 
 
@@ -128,6 +142,77 @@ def test_little_change_is_not_worth_a_snapshot_and_an_absent_broker_costs_a_warn
 
     asyncio.run(test())
     assert "no snapshot" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_to_is_tried_less_and_less_and_then_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "streamproc.state")
+
+    async def test() -> None:
+        reader, folder = Reader(), tmp_path / "state"
+        folder.touch()  # so that there can be no folder
+        some = made(reader, folder)
+        await some.start()
+        for partition in (3, 4):
+            await some.read(TOPIC, partition, "v1")
+        reader.at += snapshots._LEAST
+        await until(lambda: "another try in 0.08 s (3 failed)" in caplog.text)
+        tried = [line for line in caplog.text.splitlines() if "no snapshot of" in line]
+        assert [line.partition("-changelog")[2][:3] for line in tried[:3]] == ["[3]", "[4]", "[3]"]
+        folder.unlink()
+        await until(lambda: folder.exists() and len(files(folder)) == 2)
+        assert "can be written to" in caplog.text
+        await some.close()
+
+    asyncio.run(test())
+
+
+def test_a_keeper_does_not_wait_for_a_snapshot_of_what_it_wants_to_read(tmp_path: Path) -> None:
+    async def test() -> None:
+        reader = Reader()
+        some = made(reader, tmp_path)
+        await some.start()
+        await some.read(TOPIC, 3, "v1")
+        reader.at += snapshots._LEAST
+        reader.holds = asyncio.Event()
+        await until(lambda: reader.in_work)  # for a snapshot
+        some.keep(set())  # the partition goes elsewhere, and comes back at once
+        back = asyncio.create_task(some.read(TOPIC, 3, "v1"))
+        await until(lambda: len(reader.read_from) == 3)
+        await asyncio.sleep(0.1)  # looks go on meanwhile
+        reader.holds.set()
+        assert (await back).next_offset == reader.at
+        await until(lambda: files(tmp_path) == [f"{TOPIC}-3.state"])
+        await some.close()
+
+    asyncio.run(test())
+
+
+def test_no_more_snapshots_of_what_went_elsewhere_while_one_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        reader = Reader()
+        some = made(reader, tmp_path)
+        write = snapshots.snapshot.write
+
+        def slow(*args: Any) -> bool:
+            some.keep(set())
+            return write(*args)
+
+        monkeypatch.setattr(snapshots.snapshot, "write", slow)
+        await some.start()
+        await some.read(TOPIC, 3, "v1")
+        reader.at += snapshots._LEAST
+        await until(lambda: files(tmp_path) == [f"{TOPIC}-3.state"])
+        count = len(reader.read_from)
+        reader.at += snapshots._LEAST
+        await asyncio.sleep(0.1)
+        assert len(reader.read_from) == count
+        await some.close()
+
+    asyncio.run(test())
 
 
 def test_without_a_folder_changelogs_are_read_whole(tmp_path: Path) -> None:
