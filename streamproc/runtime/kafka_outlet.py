@@ -95,6 +95,7 @@ class KafkaOutlet:
         batches: of what comes as columns, shared too. None: that goes to ``producer``, row by row.
         limits: by topic name, how many bytes a record batch may have.
         topic_ids: by topic name, Kafka's ids of the stage's sources.
+        may_be_out: whether others may have the worker's partitions, and it does not know yet.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class KafkaOutlet:
         batches: BatchProducer | None = None,
         limits: Mapping[str, int] | None = None,
         topic_ids: Mapping[str, str] | None = None,
+        may_be_out: Callable[[], bool] = lambda: False,
     ) -> None:
         self.block: Block | None = None  # in work; None between blocks, when only the clock moves
         self.kept: KeptTask | None = None  # in work, where its state is kept
@@ -116,6 +118,7 @@ class KafkaOutlet:
         self._batches = batches
         self._limits = limits or {}
         self._topic_ids = topic_ids or {}
+        self._may_be_out = may_be_out
         self._anew: dict[tuple[str, int], str] = {}  # partitions that began anew since, and something of their own
         self._writers: dict[str, RecordWriter] = {}
         self._lanes: dict[str, Lane] = {}
@@ -187,7 +190,7 @@ class KafkaOutlet:
         """Tells every partition of a topic that is rekeyed how far a partition of its source is."""
         headers = beat_headers(f"{self._app.name}/{self._stage}", partition, time)
         (body,) = packed([_latest() - _AHEAD], [None], [None], headers=[headers])
-        held = self.kept is not None and (self._exactly_once or self.kept.holds)
+        held = self.kept is not None and self._all_held(self.kept)
         for at in range(topic.partitions):
             if held and self.kept is not None:
                 self.kept.hold(Result(topic.name, at, body))
@@ -220,10 +223,14 @@ class KafkaOutlet:
     def _must_hold(self, known: bool) -> bool:
         """Whether results wait for the flush of the task in work. What the clock brings does, whatever is guaranteed: a
         replay of the input would not bring it. And what comes behind it. And that of which is not ``known`` what would
-        be the same when it comes again.
+        be the same when it comes again. And all, while another worker may be at work on the same: its clock may have
+        closed windows, and only what goes with the state is refused then.
         """
         kept = self.kept
-        return kept is not None and (self._exactly_once or self.block is None or kept.holds or not known)
+        return kept is not None and (self.block is None or not known or self._all_held(kept))
+
+    def _all_held(self, kept: KeptTask) -> bool:
+        return self._exactly_once or kept.holds or self._may_be_out()
 
     def _origins(self, causes: Causes | None) -> OriginHeaders | None:
         """What results get for ids. Those that are held may need one, too: where they were sent ahead the last time,

@@ -162,6 +162,11 @@ class KeptTask:
         self._spoiled = True
         self.changed = False
 
+    def fence(self) -> None:
+        """Another worker has the partition: nothing that comes of this state may be sent, nor kept."""
+        self._holds_all = True
+        self.spoil()
+
     def hold(self, result: Result) -> None:
         """Keeps a result back for the flush. With the lock held."""
         self._results.append(result)
@@ -337,6 +342,8 @@ class Keeper:
                     return
         except ProducerFenced as error:
             # Another worker has the partition. If the group does not say so soon, nobody has it.
+            for task in self.tasks:
+                task.fence()
             _log.warning("%s[%d]: %s", self.group, self.partition, error)
             if not await self._is_closed_within(_NEWS):
                 self._failed(error)

@@ -304,6 +304,7 @@ class Worker:
                 self._batches,
                 self._limits,
                 self._topic_ids,
+                self._may_be_out,
             )
             keeper = partial(self._keeper, definition.source.name)
             own, shared = {topic.name: readers[topic] for topic in own_sources(definition)}, self._shared.get(name)
@@ -377,6 +378,9 @@ class Worker:
                 return None
             wanted |= columns
         return frozenset(wanted)
+
+    def _may_be_out(self) -> bool:
+        return self._faust is not None and self._faust.consumer.may_be_out()
 
     async def _tick(self) -> None:
         looked = time.time()

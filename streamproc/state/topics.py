@@ -24,6 +24,8 @@ CONFIG: Final[Mapping[str, str]] = {
     # Rows with sketches or models can be large. What brokers copy among themselves, they copy whole, whatever their
     # own limits (KIP-74); readers, too.
     "max.message.bytes": str(4 << 20),
+    # By the broker's clock: what a worker stamps whose clock is an hour ahead, brokers refuse.
+    "message.timestamp.type": "LogAppendTime",
 }
 
 

@@ -1,4 +1,4 @@
-"""What a member of a group does about topics that are not there, without a broker."""
+"""What a member of a group does about topics that are not there, and whether it knows that it is out."""
 
 from __future__ import annotations
 
@@ -74,3 +74,28 @@ async def test_nothing_is_looked_for_without_a_subscription_or_after_the_end(mem
     member.search(Cluster())
     await asyncio.sleep(0.01)
     assert member.asked == 0
+
+
+async def test_a_member_that_was_not_heard_of_for_a_session_may_be_out(
+    member: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, known = [1000.0], [True]
+
+    async def heartbeat(_: Any) -> bool:
+        now[0] += 3  # it takes so long; the session counts from before
+        return known[0]
+
+    monkeypatch.setattr(group.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(group.aiokafka_group.GroupCoordinator, "_do_heartbeat", heartbeat)
+    member._session_timeout_ms = 10_000
+    assert member.may_be_out  # it has never been in
+    assert await member._do_heartbeat()
+    assert not member.may_be_out
+    now[0] += 6.5
+    assert not member.may_be_out
+    known[0] = False
+    assert not await member._do_heartbeat()
+    assert member.may_be_out
+    known[0] = True
+    await member._do_heartbeat()
+    assert not member.may_be_out

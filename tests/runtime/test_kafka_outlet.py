@@ -23,6 +23,7 @@ from streamproc.log.batch_builder import Body, build, record_size
 from streamproc.log.origins import Origin, origin_of
 from streamproc.log.partition import partition_of
 from streamproc.log.ports import Delivery
+from streamproc.runtime.causes import causes_of
 from streamproc.runtime.kafka_outlet import KafkaOutlet
 from streamproc.runtime.keeper import KeptTask
 from streamproc.runtime.metrics import WorkerMetrics
@@ -69,6 +70,8 @@ class Batches:
 
 
 class Kit:
+    may_be_out = False
+
     def __init__(self) -> None:
         app = App("test")
         self.pings = app.topic("pings", Ping, key="key")
@@ -81,7 +84,16 @@ class Kit:
         log: Any = self.log
         limits = {"pongs": 1000, app.dead_letters.name: 20_000}
         self.outlet = KafkaOutlet(
-            app, "a", self.codecs, log, self.metrics, self.failures.append, batches, limits, {"pings": "0123456789"}
+            app,
+            "a",
+            self.codecs,
+            log,
+            self.metrics,
+            self.failures.append,
+            batches,
+            limits,
+            {"pings": "0123456789"},
+            lambda: self.may_be_out,
         )
 
     def block(self, *, restarted: bool = False) -> Block:
@@ -385,3 +397,29 @@ class TestIds:
         await kit.outlet.send(kit.pongs, [Pong("k", 1, note)], [0])
         with pytest.raises(OversizedRecord):
             await kit.outlet.send(kit.pongs, [Pong("k", 1, note)], [0], causes=causes(10))
+
+
+async def test_while_others_may_be_at_work_on_the_same_all_waits_for_the_flush():
+    kit = Kit()
+    kept = kit.keep()
+    kit.block()
+    kit.may_be_out = True
+    await kit.record(1, causes_of(np.array([1])))
+    await kit.columns(2, causes=causes_of(np.array([2])))
+    await kit.outlet.beat(kit.pongs, 0, 1)
+    await kit.outlet.dead_letter(DeadLetter(0, "test", "a", "invalid", "no"))
+    assert not kit.log.sent
+    assert len(kept._results) == 3 + kit.pongs.partitions
+    kept._results.clear()  # as a flush does
+    kit.may_be_out = False
+    await kit.record(3, causes_of(np.array([3])))
+    assert kit.log.sent
+    assert not kept._results
+
+
+async def test_without_state_nothing_waits():
+    kit = Kit()
+    kit.block()
+    kit.may_be_out = True
+    await kit.record(1, causes_of(np.array([1])))
+    assert kit.log.sent

@@ -375,11 +375,17 @@ def test_a_keeper_that_is_fenced_off_fails_the_worker_only_if_the_partition_stay
     async def test() -> None:
         system = System()
         system.producer.error = ProducerFenced("another one")
+        assert not system.two.holds
         seen = await system.see(system.one, 1)
+        await until(lambda: system.one.holds)
+        assert system.two.holds  # also of those of which nothing was in the flush
+        again = await system.see(system.two, 2)
         await asyncio.sleep(0.05)
         await system.keeper.close(flush=False)
         assert system.failures == []
         assert not seen.finished
+        assert not again.finished
+        assert not system.two.changed
 
     run(test)
 

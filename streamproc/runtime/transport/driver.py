@@ -27,6 +27,7 @@ from mode.utils.futures import notify
 from streamproc.errors import UndecodableRecord
 from streamproc.log.batches import RawRecord, RecordBatch
 from streamproc.runtime.transport.block import Block, Fetched
+from streamproc.runtime.transport.group import LateGroup
 from streamproc.runtime.transport.ledger import Ledger
 from streamproc.runtime.transport.pace import Pace, pieces
 from streamproc.runtime.transport.rest import Rest
@@ -152,6 +153,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if state is None or state.highwater is None or (state.timestamp or 0) < since * 1000:
             return False
         return bool(state.position >= state.highwater) and not self.ledger.unprocessed(tp)
+
+    def may_be_out(self) -> bool:
+        """Whether the group may have given this worker's partitions to others, and it does not know yet."""
+        coordinator = getattr(self._thread._consumer, "_coordinator", None)
+        return isinstance(coordinator, LateGroup) and coordinator.may_be_out
 
     def fetched(self, tp: TP) -> int | None:
         """The first offset that was not fetched yet."""

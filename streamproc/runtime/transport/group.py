@@ -6,12 +6,14 @@ they say that they join. Nobody else can have these before all have joined, thou
 to that is there.
 
 Should the group have gone on without this worker meanwhile, others have its partitions: what it does to state and what
-belongs to it is refused then (transactional ids), and other results are the same as theirs.
+belongs to it is refused then (transactional ids). While it may have, :attr:`LateGroup.may_be_out` says so: results that
+are sent at once, and are not refused, would be others than theirs where their clocks have closed windows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import types
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -51,6 +53,19 @@ class LateGroup(aiokafka_group.GroupCoordinator):  # type: ignore[misc]
     _joins = False
     between = False  # all have joined, and nobody knows yet who gets what: Kafka takes no commits
     _search: asyncio.TimerHandle | None = None  # for topics that are not there
+    _heard = float("-inf")  # monotonic: when that was sent to which the group last answered as to a member
+
+    @property
+    def may_be_out(self) -> bool:
+        """Whether the group may have gone on without this member: it has not heard of it for a session."""
+        return bool(time.monotonic() - self._heard >= self._session_timeout_ms / 1000)
+
+    async def _do_heartbeat(self) -> bool:
+        sent = time.monotonic()
+        known = bool(await super()._do_heartbeat())
+        if known:
+            self._heard = sent
+        return known
 
     async def _on_join_prepare(self, previous_assignment: Any) -> None:
         self._kept = previous_assignment
@@ -143,7 +158,7 @@ class LateGroup(aiokafka_group.GroupCoordinator):  # type: ignore[misc]
             self._joins = self.between = False
 
     async def _on_join_complete(self, generation: int, *args: Any) -> None:
-        self.between = False
+        self.between, self._heard = False, time.monotonic()
         for assignor in self._assignors:
             if isinstance(assignor, Assignor):
                 assignor.claim.generation = generation
