@@ -168,7 +168,7 @@ class TestDriver:
         """As :meth:`send`, of rows given as columns."""
         self._append(topic, records_of(columns, topic.record), timestamps.tolist(), None, None, causes)
 
-    async def beat(self, topic: Topic, partition: int, time: int) -> None:
+    async def beat(self, topic: Topic, partition: int, time: int, timestamp: int) -> None:
         """Tells those who read a topic that was rekeyed how far one of the partitions before that is."""
         for at in range(topic.partitions):
             offset = self._ends[topic.name, at]

@@ -117,6 +117,7 @@ class FlowTask(Sequenced):
         self.late_events = 0  # so far
         self._outlet = outlet
         self._partition: int | None = None  # of the sources, once something came
+        self._timestamp = 0  # of the last record
         self._after = StepsRunner.after(definition) if definition.steps else None
         self._rekey = RekeyState() if isinstance(definition.operator, Rekey) else None
         self._distinct, self._join = distinct_of(definition), join_of(definition)
@@ -137,7 +138,7 @@ class FlowTask(Sequenced):
     async def take(self, batch: Batch) -> None:
         if not len(batch):
             return
-        self._partition = batch.partition
+        self._partition, self._timestamp = batch.partition, int(batch.timestamps[-1])
         for number in self.front.inputs_of(batch.topic):
             stepped = self.front.step(number, batch)
             for row, error in stepped.failed:
@@ -182,7 +183,7 @@ class FlowTask(Sequenced):
         rekey = self._rekey
         if rekey is None or rekey.time is None or rekey.time == rekey.told or self._partition is None:
             return False
-        await self._outlet.beat(self.definition.sinks[0], self._partition, rekey.time)
+        await self._outlet.beat(self.definition.sinks[0], self._partition, rekey.time, self._timestamp)
         rekey.told = rekey.time
         return True
 

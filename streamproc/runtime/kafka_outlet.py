@@ -186,10 +186,10 @@ class KafkaOutlet:
             if i % _PAUSE == 0:
                 await asyncio.sleep(0)
 
-    async def beat(self, topic: Topic, partition: int, time: int) -> None:
+    async def beat(self, topic: Topic, partition: int, time: int, timestamp: int) -> None:
         """Tells every partition of a topic that is rekeyed how far a partition of its source is."""
         headers = beat_headers(f"{self._app.name}/{self._stage}", partition, time)
-        (body,) = packed([_latest() - _AHEAD], [None], [None], headers=[headers])
+        (body,) = packed([timestamp], [None], [None], headers=[headers])
         held = self.kept is not None and self._all_held(self.kept)
         for at in range(topic.partitions):
             if held and self.kept is not None:

@@ -52,8 +52,10 @@ class Outlet(Protocol):
             RecordError: one does not fit its schema; none was sent.
         """
 
-    async def beat(self, topic: Topic, partition: int, time: int) -> None:
-        """Tells every partition of a topic that is rekeyed how far a partition of its source is: its stream time."""
+    async def beat(self, topic: Topic, partition: int, time: int, timestamp: int) -> None:
+        """Tells every partition of a topic that is rekeyed how far a partition of its source is: its stream time.
+        ``timestamp``: of the last record there. Brokers took it, which is more than the worker's clock can say.
+        """
 
     async def dead_letter(self, letter: DeadLetter, record: Record | None = None) -> None:
         """Sends a dead letter; with ``record``, its key and value are that record's, encoded as in ``letter.topic``."""

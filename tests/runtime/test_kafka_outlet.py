@@ -379,14 +379,14 @@ class TestIds:
         kit.block()
         kept = kit.keep(guarantee="exactly_once" if held else "at_least_once")
         await kit.columns(1, causes=causes(10, times=[7]))
-        await kit.outlet.beat(kit.pongs, 3, 77)
+        await kit.outlet.beat(kit.pongs, 3, 77, 5)
         went = [result[1:] for result in kept._results] if held else [body[1:] for body in kit.log.bodies]
         assert [partition for partition, _ in went[1:]] == [0, 1, 2, 3]
         beat = Origin("test/a", 3, -1, -1, 77)
         assert kit.ids() == [origin(10, 7), *[beat] * 4]
         for _, body in went[1:]:
             (record,) = parsed(build(body)).records()
-            assert (record.key, record.value) == (None, None)
+            assert (record.key, record.value, record.timestamp) == (None, None, 5)
         kit.log.settle()
         assert kit.delivered == (0 if held else 1)  # beats are no results
 
@@ -406,7 +406,7 @@ async def test_while_others_may_be_at_work_on_the_same_all_waits_for_the_flush()
     kit.may_be_out = True
     await kit.record(1, causes_of(np.array([1])))
     await kit.columns(2, causes=causes_of(np.array([2])))
-    await kit.outlet.beat(kit.pongs, 0, 1)
+    await kit.outlet.beat(kit.pongs, 0, 1, 5)
     await kit.outlet.dead_letter(DeadLetter(0, "test", "a", "invalid", "no"))
     assert not kit.log.sent
     assert len(kept._results) == 3 + kit.pongs.partitions
