@@ -40,7 +40,7 @@ from streamproc.settings import KafkaSettings
 from tests.bench.peers.engines import ENGINES, SHORT, Engine
 
 OURS = "streamproc"
-PEER_JOBS = ("j1", "j1-million-keys", "j2", "session", "interval")
+PEER_JOBS = ("j1", "j1-million-keys", "j2", "session", "interval", "as-of")
 _ASKED = {"windows": TRADES, "sessions": SESSIONS}  # by topology
 HEAD = ("engine", "events", "events/s", "second half", "CPU s/M", "second half", "MB", "results")
 _SHORT_EVENTS = 50_000

@@ -56,8 +56,8 @@ ENGINES = {
         Engine(
             "streams",
             partial(java, "StreamsJob", "streams"),
-            {"j1": _ALL, "j2": _ALL, "j1-million-keys": 500_000, "session": _ALL, "interval": _ALL},
-            note="Kafka Streams 4.3.1, state in memory without changelog, suppress",
+            {"j1": _ALL, "j2": _ALL, "j1-million-keys": 500_000, "session": _ALL, "interval": _ALL, "as-of": _ALL},
+            note="Kafka Streams 4.3.1, state in memory without changelog, suppress; of as-of, versioned on disk",
         ),
         Engine(
             "bytewax",

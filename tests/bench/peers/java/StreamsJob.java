@@ -15,6 +15,7 @@ import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.JoinWindows;
+import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.KGroupedStream;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.KTable;
@@ -51,6 +52,7 @@ public final class StreamsJob {
             case "windows" -> windows(trades);
             case "sessions" -> sessions(trades);
             case "near" -> near(trades, builder.stream(sources[1], consumed(quotes())));
+            case "latest" -> latest(trades, builder.stream(sources[1], consumed(quotes())));
             default -> counts(builder, trades);
         }
         KafkaStreams streams = new KafkaStreams(builder.build(), properties());
@@ -85,6 +87,21 @@ public final class StreamsJob {
                         .withOtherStoreSupplier(Stores.inMemoryWindowStore("quotes", Duration.ofSeconds(3),
                                 Duration.ofSeconds(2), true))
                         .withLoggingDisabled())
+                .to(OUT, Produced.with(Serdes.String(), Serdes.ByteArray()));
+    }
+
+    /** Symbol by symbol, the last quote before a trade, which waits for the grace period. Versioned stores are on disk. */
+    private static void latest(KStream<String, GenericRecord> trades, KStream<String, GenericRecord> quotes) {
+        KTable<String, byte[]> table = quotes
+                .mapValues(quote -> side((Long) quote.get(Trades.TS), (Double) quote.get(Trades.BID)))
+                .peek((symbol, quote) -> tick())
+                .toTable(Materialized.<String, byte[]>as(
+                                Stores.persistentVersionedKeyValueStore("quotes", Duration.ofSeconds(60)))
+                        .withKeySerde(Serdes.String()).withValueSerde(Serdes.ByteArray()).withLoggingDisabled());
+        trades.mapValues(trade -> side((Long) trade.get(Trades.TS), (Double) trade.get(Trades.PRICE)))
+                .peek((symbol, trade) -> tick())
+                .join(table, StreamsJob::quoted, Joined.with(Serdes.String(), Serdes.ByteArray(), Serdes.ByteArray(),
+                        "as-of", Duration.ofSeconds(1)))
                 .to(OUT, Produced.with(Serdes.String(), Serdes.ByteArray()));
     }
 
