@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamproc.edge.protocol import Gap, encode
+from streamproc.edge.dialects import NATIVE
 from streamproc.edge.wire import framed
-from streamproc.log.ports import Message
+from streamproc.edge.words import Gap
 
 _json = msgspec.json.Encoder().encode
 
@@ -22,13 +22,6 @@ class Item(NamedTuple):
     n: int
     framed: bytes
     gap: bool = False
-
-
-def message(source: Message, data: bytes, cause: object, caused: bool) -> bytes:
-    """One result: ``k`` key, ``p`` and ``o`` its place, ``ts`` the log's time, ``d`` data, ``cid`` the cause's id."""
-    key = b"null" if source.key is None else _json(source.key.decode(errors="replace"))
-    head = b'{"k":%b,"p":%d,"o":%d,"ts":%d,"d":%b' % (key, source.partition, source.offset, source.timestamp, data)
-    return b'%b,"cid":%b}' % (head, _json(cause)) if caused else head + b"}"
 
 
 def items(sid: int, first: int, messages: Sequence[bytes | None], limit: int) -> Iterator[Item]:
@@ -49,9 +42,8 @@ def items(sid: int, first: int, messages: Sequence[bytes | None], limit: int) ->
 
 
 def gap(sid: int, first: int, last: int, reason: str, lost: int) -> bytes:
-    return framed(encode(Gap(sid, first, last, reason, lost)))
+    return framed(_json(Gap(sid, first, last, reason, lost)))
 
 
 def _batch(sid: int, first: int, run: Sequence[bytes]) -> Item:
-    payload = b'{"op":"batch","sid":%d,"seq":%d,"msgs":[%b]}' % (sid, first, b",".join(run))
-    return Item(sid, first, len(run), framed(payload))
+    return Item(sid, first, len(run), NATIVE.batch("", sid, first, run))

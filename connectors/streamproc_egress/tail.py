@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 from streamproc.avro.codec import Codec
 from streamproc.define.topic import Channel
+from streamproc.edge.dialects import NATIVE, Result
 from streamproc.edge.ports import Context
 from streamproc.edge.rate import Rate
 from streamproc.errors import RecordError
 from streamproc.log.ports import Message
-from streamproc_egress.frames import message
 from streamproc_egress.hub import Hub
 from streamproc_egress.repeats import Repeats
 
@@ -30,11 +30,14 @@ class Decoder:
 
     def decode(self, source: Message) -> bytes:
         """Raises RecordError. A tombstone has the data null."""
-        if source.value is None:
-            return message(source, b"null", None, self._cause is not None)
-        record = self._codec.decode(source.value)
-        cause = getattr(record, self._cause) if self._cause else None
-        return message(source, self._codec.to_json(record), cause, self._cause is not None)
+        result = Result(
+            source.partition, source.offset, source.timestamp, source.key, b"null", caused=self._cause is not None
+        )
+        if source.value is not None:
+            record = self._codec.decode(source.value)
+            result.data = self._codec.to_json(record)
+            result.cause = getattr(record, self._cause) if self._cause else None
+        return NATIVE.body(result)
 
 
 class Feed:

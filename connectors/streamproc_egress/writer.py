@@ -7,7 +7,7 @@ from typing import Protocol
 
 from streamproc.edge import codes
 from streamproc.edge.ports import Context, Link
-from streamproc.edge.protocol import Subscribe, Subscribed, Unsubscribe, Unsubscribed, error_of
+from streamproc.edge.words import Subscribe, Subscribed, Unsubscribe, Unsubscribed, error_of
 from streamproc_egress.frames import Item
 from streamproc_egress.hub import AlreadySubscribed, Hub
 from streamproc_egress.outbox import Outbox

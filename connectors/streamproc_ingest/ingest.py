@@ -18,7 +18,7 @@ class Ingest:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._parser = Parser(context.app.publishable, context.registry, context.limits.batch)
+        self._parser = Parser(context.app.publishable, context.registry)
         self._pumps: set[Pump] = set()
         self._draining = False
 

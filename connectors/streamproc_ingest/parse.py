@@ -12,7 +12,7 @@ from streamproc.avro.codec import Codec
 from streamproc.avro.ports import Registry
 from streamproc.define.topic import Topic
 from streamproc.edge import codes
-from streamproc.edge.protocol import MALFORMED, Error, FrameError, Publish, decode_event, error_of
+from streamproc.edge.words import MALFORMED, Error, Event, FrameError, Publish, error_of
 from streamproc.errors import InvalidRecord
 
 
@@ -100,49 +100,31 @@ class Intake:
 
 
 class Parser:
-    """Takes ``publish`` frames for the topics that clients may publish to, of at most ``most`` events each."""
+    """Takes ``publish`` frames for the topics that clients may publish to."""
 
-    def __init__(self, topics: Mapping[str, Topic], registry: Registry, most: int = 1000) -> None:
-        self._most = most
+    def __init__(self, topics: Mapping[str, Topic], registry: Registry) -> None:
         self._intakes = {name: Intake(topic, registry) for name, topic in topics.items()}
 
     def parse(self, frame: Publish) -> Iterator[Outgoing | Bad]:
         """Each event of a frame, in order; one that is bad costs its neighbours nothing."""
         intake = self._intakes.get(frame.topic)
         if intake is None:
-            known = ", ".join(sorted(self._intakes)[:10]) or "none"
-            text = f"topic {frame.topic!r}: expected one of those that can be published to: {known}"
-            refused = error_of(codes.UNKNOWN_CHANNEL, text, id=frame.id, field="topic")
-            data = None if isinstance(frame.data, UnsetType) else bytes(frame.data)
-            yield Bad(refused, "unknown_topic", frame.topic, value=data)
-        elif frame.batch is None:
-            yield self._single(intake, frame)
-        elif frame.id is not None or frame.data is not UNSET or frame.key is not None or frame.ts is not None:
-            text = "batch: id, data, key and ts belong into the batch's events"
-            yield Bad(error_of(codes.BAD_REQUEST, text, id=frame.id, field="batch"), "invalid", frame.topic)
-        elif not frame.batch:
-            yield Bad(error_of(codes.BAD_REQUEST, "batch: expected an event", field="batch"), "invalid", frame.topic)
-        elif len(frame.batch) > self._most:
-            # One answer for all: an answer for each would be forty times what was sent.
-            text = f"batch: expected at most {self._most} events; got {len(frame.batch)}: none was taken"
-            yield Bad(error_of(codes.LIMIT_EXCEEDED, text, field="batch"), "too_many", frame.topic)
-        else:
-            for index, raw in enumerate(frame.batch):
-                try:
-                    event = decode_event(raw, index)
-                except FrameError as refused:
-                    yield Bad(refused.error, "malformed", frame.topic, None, bytes(raw))
-                else:
-                    yield self._one(intake, event.id, event.data, event.key, event.ts, index)
+            yield self._unknown(frame)
+            return
+        for number, event in enumerate(frame.events):
+            index = None if frame.single else number
+            if isinstance(event, FrameError):
+                yield Bad(event.error, "malformed", frame.topic, None, event.data)
+            else:
+                yield self._one(intake, event.id, event.data, event.key, event.ts, index)
 
-    def _single(self, intake: Intake, frame: Publish) -> Outgoing | Bad:
-        if frame.id is None or isinstance(frame.data, UnsetType):
-            field = "id" if frame.id is None else "data"
-            error = error_of(codes.BAD_REQUEST, f"{field}: publish needs an id and data, or a batch", field=field)
-            error.id = frame.id
-            value = None if isinstance(frame.data, UnsetType) else bytes(frame.data)
-            return Bad(error, "malformed", frame.topic, None, value)
-        return self._one(intake, frame.id, frame.data, frame.key, frame.ts, None)
+    def _unknown(self, frame: Publish) -> Bad:
+        known = ", ".join(sorted(self._intakes)[:10]) or "none"
+        text = f"topic {frame.topic!r}: expected one of those that can be published to: {known}"
+        event = frame.events[0] if frame.single else None
+        id = event.id if isinstance(event, Event) else None
+        refused = error_of(codes.UNKNOWN_CHANNEL, text, id=id, field="topic")
+        return Bad(refused, "unknown_topic", frame.topic, value=bytes(event.data) if isinstance(event, Event) else None)
 
     def _one(
         self, intake: Intake, id: str, data: Raw, key: str | None, ts: int | None, index: int | None

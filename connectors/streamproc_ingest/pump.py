@@ -10,7 +10,7 @@ from itertools import chain
 
 from streamproc.edge import codes
 from streamproc.edge.ports import Context, Link
-from streamproc.edge.protocol import Publish, error_of
+from streamproc.edge.words import Publish, error_of
 from streamproc.log.ports import Delivery, QueueFull
 from streamproc_ingest.parse import Bad, Outgoing, Parser
 from streamproc_ingest.session import InFlight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamproc.edge import codes
-from streamproc.edge.protocol import Ack, Error, ServerFrame, error_of
+from streamproc.edge.words import Ack, Error, ServerFrame, error_of
 from streamproc.errors import BrokerUnavailable
 from streamproc.log.ports import Delivery
 from streamproc_ingest.parse import Outgoing

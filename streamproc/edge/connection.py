@@ -13,12 +13,13 @@ from typing import Any, cast
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
 
-from streamproc.edge import codes, wire
+from streamproc.edge import codes
 from streamproc.edge.codes import CloseCode
+from streamproc.edge.dialects import NATIVE, Codec, Dialect
 from streamproc.edge.limits import Limits
 from streamproc.edge.metrics import GatewayMetrics
-from streamproc.edge.protocol import Error, ServerFrame, encode
 from streamproc.edge.rate import Rate
+from streamproc.edge.words import Error, ServerFrame
 
 #: Handshakes that may be under way when all places are taken: these get a proper answer, the rest a short one.
 HANDSHAKES = 64
@@ -46,6 +47,7 @@ class Connection(ServerConnection):
         self.door = door
         self.heard = True
         self.quiet = 0
+        self.dialect: Dialect = NATIVE
         self.on_writable: Callable[[], None] | None = None
         self.on_lost: Callable[[], None] | None = None
 
@@ -100,8 +102,18 @@ class Connection(ServerConnection):
 class SocketLink:
     """Of the port :class:`streamproc.edge.ports.Link`."""
 
-    def __init__(self, connection: Connection, session: str, limits: Limits, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        session: str,
+        dialect: Dialect,
+        codec: Codec,
+        limits: Limits,
+        metrics: GatewayMetrics,
+    ) -> None:
         self.session = session
+        self.dialect = dialect
+        self._codec = codec
         self.rate = Rate(limits.dead_letters)
         self._connection = connection
         self._abort = limits.abort
@@ -114,7 +126,8 @@ class SocketLink:
     def send(self, frame: ServerFrame) -> None:
         if isinstance(frame, Error):
             self._metrics.errors.labels(frame.code).inc()
-        self.write(wire.framed(encode(frame)))
+        if framed := self._codec.encode(frame):
+            self.write(framed)
 
     def write(self, framed: bytes) -> bool:
         connection = self._connection

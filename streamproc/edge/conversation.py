@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Mapping
 
 from websockets.exceptions import ConnectionClosed, PayloadTooBig
 
-from streamproc.edge import codes, protocol
+from streamproc.edge import codes
 from streamproc.edge.connection import Connection, SocketLink
 from streamproc.edge.deadletters import DeadLetters
+from streamproc.edge.dialects import Codec
 from streamproc.edge.metrics import GatewayMetrics
 from streamproc.edge.ports import Half
 from streamproc.edge.session import INGEST, Refuse, Reply, Session
+from streamproc.edge.words import ClientFrame, FrameError, error_of
 
 logger = logging.getLogger("streamproc.edge")
 _TURN = 0.005  # seconds of work for one connection before the others get their turn
@@ -24,6 +26,7 @@ class Conversation:
     """One connection, from its handshake to its end.
 
     Args:
+        codec: its side of its dialect.
         halves: the edges' halves of it, by the edges' names.
     """
 
@@ -32,6 +35,7 @@ class Conversation:
         socket: Connection,
         link: SocketLink,
         session: Session,
+        codec: Codec,
         halves: Mapping[str, Half],
         dead_letters: DeadLetters,
         metrics: GatewayMetrics,
@@ -39,6 +43,7 @@ class Conversation:
         self._socket = socket
         self._link = link
         self._session = session
+        self._codec = codec
         self._halves = halves
         self._dead_letters = dead_letters
         self._metrics = metrics
@@ -67,8 +72,9 @@ class Conversation:
             data = await socket.recv(decode=False)
             metrics.frames_in += 1
             metrics.bytes_in += len(data)
-            if (wait := self._take(data)) is not None:
-                await self._held(wait)
+            for frame in self._codec.decode(data):
+                if (wait := self._take(frame, data)) is not None:
+                    await self._held(wait)
             if socket.paused:  # it does not read our answers, so we do not read its questions
                 metrics.paused.labels("unread").inc()
                 await socket.drain()
@@ -76,9 +82,9 @@ class Conversation:
                 await asyncio.sleep(0)
                 began = time.monotonic()
 
-    def _take(self, data: bytes) -> Awaitable[None] | None:
+    def _take(self, frame: ClientFrame | FrameError, data: bytes) -> Awaitable[None] | None:
         try:
-            step = self._session.receive(data, int(time.time() * 1000))
+            step = self._session.receive(frame, int(time.time() * 1000))
             if isinstance(step, Reply):
                 self._link.send(step.frame)
             elif isinstance(step, Refuse):
@@ -107,4 +113,4 @@ class Conversation:
 
     def _broken(self) -> None:
         logger.exception("gateway: a frame could not be handled; the connection goes on")
-        self._link.send(protocol.error_of(codes.INTERNAL))
+        self._link.send(error_of(codes.INTERNAL))

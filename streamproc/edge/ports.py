@@ -10,11 +10,12 @@ from streamproc.avro.ports import Registry
 from streamproc.define.app import App
 from streamproc.edge.codes import CloseCode
 from streamproc.edge.deadletters import DeadLetters
+from streamproc.edge.dialects import Dialect
 from streamproc.edge.limits import Limits
 from streamproc.edge.metrics import GatewayMetrics
-from streamproc.edge.protocol import ServerFrame
 from streamproc.edge.rate import Rate
-from streamproc.log.ports import Producer, Tail
+from streamproc.edge.words import ServerFrame
+from streamproc.log.ports import History, Producer, Tail
 
 
 class GatewayProducer(Producer, Protocol):
@@ -44,11 +45,13 @@ class GatewayTail(Tail, Protocol):
 
 
 class Log(Protocol):
-    """Makes producers and tails: ``MemoryLog``, ``KafkaLog``."""
+    """Makes producers, tails and readers of what lies behind: ``MemoryLog``, ``KafkaLog``."""
 
     def producer(self) -> GatewayProducer: ...
 
     def tail(self, topics: Sequence[str]) -> GatewayTail: ...
+
+    def history(self) -> History: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,10 @@ class Link(Protocol):
     def session(self) -> str: ...
 
     @property
+    def dialect(self) -> Dialect:
+        """What its client speaks."""
+
+    @property
     def rate(self) -> Rate:
         """The connection's allowance of dead letters."""
 
@@ -83,7 +90,7 @@ class Link(Protocol):
         """Writes a control frame, now. Errors are counted. Nothing happens when the connection is gone."""
 
     def write(self, framed: bytes) -> bool:
-        """Writes a frame built by :func:`streamproc.edge.wire.framed`; False when the connection is gone."""
+        """Writes a whole WebSocket frame; False when the connection is gone."""
 
     def cut(self, why: CloseCode) -> None:
         """Ends the connection without ceremony."""

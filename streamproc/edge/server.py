@@ -18,15 +18,17 @@ from websockets.typing import Subprotocol
 
 from streamproc.avro.ports import Registry
 from streamproc.define.app import App
-from streamproc.edge import codes, protocol, wire
+from streamproc.edge import codes
 from streamproc.edge.connection import Connection, Door, SocketLink
 from streamproc.edge.conversation import Conversation
 from streamproc.edge.deadletters import DeadLetters
+from streamproc.edge.dialects import DIALECTS, NATIVE, choose
 from streamproc.edge.keepalive import Heard, Keepalive
 from streamproc.edge.limits import Limits
 from streamproc.edge.metrics import GatewayMetrics
 from streamproc.edge.ports import Context, Edge, GatewayProducer, Log
 from streamproc.edge.session import Session
+from streamproc.edge.words import Drain
 from streamproc.errors import SettingsError
 
 logger = logging.getLogger("streamproc.edge")
@@ -149,7 +151,7 @@ class Gateway:
         server.close(close_connections=False)
         drain_ms = int(self.limits.drain * 1000)
         for link in list(self._links.values()):
-            link.send(protocol.Drain(drain_ms, 1000))
+            link.send(Drain(drain_ms, 1000))
         drained = asyncio.gather(*(edge.drain() for edge in self._edges.values()))
         try:
             await asyncio.wait_for(drained, self.limits.drain)
@@ -203,7 +205,7 @@ class Gateway:
     def _request(self, connection: ServerConnection, request: Request) -> Response | None:
         response = None
         if "websocket" not in request.headers.get("Upgrade", "").lower():
-            response = connection.respond(426, _NOT_WEBSOCKET.format(protocol.SUBPROTOCOL))
+            response = connection.respond(426, _NOT_WEBSOCKET.format(NATIVE.name))
             response.headers["Upgrade"] = "websocket"
         elif self._door.full:
             response = connection.respond(503, f"{self.limits.connections} connections are open: try again later.\n")
@@ -217,9 +219,11 @@ class Gateway:
     async def _serve(self, socket: ServerConnection) -> None:
         assert isinstance(socket, Connection)
         session = Session(secrets.token_hex(8), self.node, self.limits, self._edges)
-        link = SocketLink(socket, session.id, self.limits, self.metrics)
+        socket.dialect = dialect = DIALECTS.get(socket.subprotocol or NATIVE.name, NATIVE)
+        codec = dialect.codec(session.id, self.limits)
+        link = SocketLink(socket, session.id, dialect, codec, self.limits, self.metrics)
         halves = {name: edge.open(link) for name, edge in self._edges.items()}
-        conversation = Conversation(socket, link, session, halves, self._dead_letters, self.metrics)
+        conversation = Conversation(socket, link, session, codec, halves, self._dead_letters, self.metrics)
         self._links[socket] = link
         self.metrics.accepted.inc()
         self.metrics.connections += 1
@@ -246,7 +250,7 @@ class Gateway:
     def _ping(self, heard: Heard) -> None:
         assert isinstance(heard, Connection)
         if heard.open:
-            heard.transport.write(wire.PING)
+            heard.transport.write(heard.dialect.ping)
 
     def _silent(self, heard: Heard) -> None:
         assert isinstance(heard, Connection)
@@ -259,12 +263,13 @@ class Gateway:
 
 
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """The native dialect for who asks for it or for nothing; the others are told what there is."""
+    """The first dialect that a client asks for and the gateway has; who asks for nothing gets none named."""
     if not offered:
         return None
-    if protocol.SUBPROTOCOL in offered:
-        return Subprotocol(protocol.SUBPROTOCOL)
-    raise NegotiationError(f"subprotocols offered: {', '.join(offered)}; this gateway speaks {protocol.SUBPROTOCOL}")
+    if (dialect := choose(offered)) is not None:
+        return Subprotocol(dialect.name)
+    known = ", ".join(DIALECTS)
+    raise NegotiationError(f"subprotocols offered: {', '.join(offered)}; this gateway speaks {known}")
 
 
 def _quiet_logger() -> logging.Logger:

@@ -1,13 +1,13 @@
-"""What one connection has said so far, and which edge its next frame goes to. Sans-I/O: bytes in, decisions out."""
+"""What one connection has said so far, and which edge its next frame goes to. Sans-I/O: requests in, decisions out."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import NamedTuple
 
-from streamproc.edge import codes, protocol
+from streamproc.edge import codes, words
 from streamproc.edge.limits import Limits
-from streamproc.edge.protocol import (
+from streamproc.edge.words import (
     ClientFrame,
     Error,
     FrameError,
@@ -19,6 +19,7 @@ from streamproc.edge.protocol import (
     Subscribe,
     Unsubscribe,
     Welcome,
+    error_of,
 )
 
 INGEST, EGRESS = "ingest", "egress"
@@ -62,19 +63,17 @@ class Session:
         self._edges = edges
         self._opened = False
 
-    def receive(self, data: bytes, now: int) -> Reply | Route | Refuse:
-        """What to do about one message. ``now`` is in milliseconds since the epoch."""
-        try:
-            frame = protocol.decode(data)
-        except FrameError as refused:
-            return Refuse(refused.error, refused.op in (None, "publish"))
+    def receive(self, frame: ClientFrame | FrameError, now: int) -> Reply | Route | Refuse:
+        """What to do about one request. ``now`` is in milliseconds since the epoch."""
+        if isinstance(frame, FrameError):
+            return Refuse(frame.error, frame.publishing)
         first, self._opened = not self._opened, True
         edge = ROUTES.get(type(frame))
         if edge is not None:
             if edge in self._edges:
                 return Route(edge, frame)
             text = f"this gateway has no {edge} edge"
-            return Refuse(protocol.error_of(codes.METHOD_NOT_FOUND, text, id=getattr(frame, "id", None)), False)
+            return Refuse(error_of(codes.METHOD_NOT_FOUND, text, id=getattr(frame, "id", None)), False)
         if isinstance(frame, Ping):
             return Reply(Pong(frame.t))
         assert isinstance(frame, Hello)
@@ -82,10 +81,10 @@ class Session:
 
     def _hello(self, frame: Hello, first: bool, now: int) -> Reply | Refuse:
         if not first:
-            return Refuse(protocol.error_of(codes.BAD_REQUEST, "hello comes first, or not at all", field="op"), False)
-        if frame.version != protocol.VERSION:
-            text = f"version: this gateway speaks {protocol.VERSION}; got {frame.version}"
-            return Refuse(protocol.error_of(codes.NOT_AVAILABLE, text, field="version"), False)
+            return Refuse(error_of(codes.BAD_REQUEST, "hello comes first, or not at all", field="op"), False)
+        if frame.version != words.VERSION:
+            text = f"version: this gateway speaks {words.VERSION}; got {frame.version}"
+            return Refuse(error_of(codes.NOT_AVAILABLE, text, field="version"), False)
         self.client = frame.client
         limits = self._limits
         told = {
@@ -95,6 +94,6 @@ class Session:
             "frame": limits.frame,
             "batch": limits.batch,
             "subscriptions": limits.subscriptions,
-            "id": protocol.MAX_ID,
+            "id": words.MAX_ID,
         }
-        return Reply(Welcome(self.id, protocol.VERSION, self.node, now, limits.ping, told))
+        return Reply(Welcome(self.id, words.VERSION, self.node, now, limits.ping, told))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from streamproc.log.kafka_history import KafkaHistory
 from streamproc.log.kafka_producer import KafkaProducer
 from streamproc.log.kafka_tail import KafkaTail
 from streamproc.settings import KafkaSettings
 
-__all__ = ["KafkaLog", "KafkaProducer", "KafkaTail"]
+__all__ = ["KafkaHistory", "KafkaLog", "KafkaProducer", "KafkaTail"]
 
 
 class KafkaLog:
@@ -23,6 +24,9 @@ class KafkaLog:
 
     def tail(self, topics: Sequence[str]) -> KafkaTail:
         return KafkaTail(self.settings, topics)
+
+    def history(self) -> KafkaHistory:
+        return KafkaHistory(self.settings)
 
     def __repr__(self) -> str:
         return f"KafkaLog({self.settings!r})"

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
 from streamproc.errors import TopicError
 from streamproc.log.kafka_call import Caller, checked, topic_errors
 from streamproc.log.kafka_groups import committed
-from streamproc.log.ports import TopicInfo, TopicSpec
+from streamproc.log.ports import Marks, TopicInfo, TopicSpec
 from streamproc.settings import KafkaSettings
 
 Result = TypeVar("Result")
@@ -92,6 +92,18 @@ class KafkaAdmin:
     async def ids(self, topics: Sequence[str]) -> dict[str, str]:
         """By topic, Kafka's id of it. One that is deleted and made anew gets another."""
         return await self._call(lambda caller: _ids(caller, topics))
+
+    async def marks(self, topic: str) -> Marks:
+        """What of a topic can be read. Raises TopicError for one that is not there."""
+        return await self._call(lambda caller: _marks(caller, topic))
+
+    async def offsets_at(self, topic: str, timestamp: int) -> tuple[int, ...]:
+        """Per partition, the first offset whose timestamp is not before ``timestamp``, or the end. Raises TopicError.
+
+        Args:
+            timestamp: in milliseconds since the epoch.
+        """
+        return await self._call(lambda caller: _offsets_at(caller, topic, timestamp))
 
     async def close(self) -> None:
         async with self._one:
@@ -166,6 +178,25 @@ def _describe(caller: Caller, names: Sequence[str]) -> list[TopicInfo]:
         first, last = (tuple(of[name, p] for p in partitions) for of in (begin, end))
         infos.append(TopicInfo(name, len(partitions), copies, first, last, configs[name]))
     return infos
+
+
+def _marks(caller: Caller, topic: str) -> Marks:
+    there = caller.metadata().topics
+    _known([topic], there)
+    begin, end = (_offsets(caller, [topic], there, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+    partitions = sorted(there[topic].partitions)
+    first, last = (tuple(of[topic, number] for number in partitions) for of in (begin, end))
+    return Marks(_ids(caller, [topic])[topic], first, last)
+
+
+def _offsets_at(caller: Caller, topic: str, timestamp: int) -> tuple[int, ...]:
+    there = caller.metadata().topics
+    _known([topic], there)
+    at, end = (
+        _offsets(caller, [topic], there, spec) for spec in (OffsetSpec.for_timestamp(timestamp), OffsetSpec.latest())
+    )
+    # Behind the last record there is no such offset, which Kafka says by -1.
+    return tuple(at[topic, n] if at[topic, n] >= 0 else end[topic, n] for n in sorted(there[topic].partitions))
 
 
 def _offsets(caller: Caller, names: Sequence[str], there: Any, spec: OffsetSpec) -> dict[tuple[str, int], int]:

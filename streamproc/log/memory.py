@@ -6,12 +6,12 @@ import asyncio
 import builtins
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from streamproc.errors import BrokerUnavailable, TopicError
 from streamproc.log.partition import partition_of
-from streamproc.log.ports import Delivery, Headers, Message, QueueFull, TopicInfo, TopicSpec
+from streamproc.log.ports import Delivery, Headers, Marks, Message, QueueFull, TopicInfo, TopicSpec
 
 Done = Callable[[Delivery], None]
 
@@ -39,6 +39,8 @@ class MemoryLog:
     def __init__(self, *topics: TopicSpec, max_messages: int = 10_000) -> None:
         self.max_messages = max_messages
         self.is_down = False
+        #: By topic and partition, the first offset that retention has left.
+        self.gone: dict[tuple[str, int], int] = {}
         self.topics: dict[str, list[list[Message]]] = {}
         self._specs: dict[str, TopicSpec] = {}
         self._producers: list[MemoryProducer] = []
@@ -65,6 +67,9 @@ class MemoryLog:
 
     def admin(self) -> MemoryAdmin:
         return MemoryAdmin(self)
+
+    def history(self) -> MemoryHistory:
+        return MemoryHistory(self)
 
     def messages(self, topic: str) -> list[Message]:
         """Everything in a topic, partition after partition."""
@@ -274,3 +279,44 @@ class MemoryAdmin:
         partitions, spec = self._log.topics[name], self._log._specs[name]
         ends = tuple(len(partition) for partition in partitions)
         return TopicInfo(name, len(partitions), spec.replication, (0,) * len(ends), ends, spec.config)
+
+
+class MemoryHistory:
+    """Of the port :class:`streamproc.log.ports.History`. ``begin`` plays retention: what lies before is gone."""
+
+    STEP = 100
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    async def marks(self, topic: str) -> Marks:
+        partitions = self._partitions(topic)
+        gone = tuple(self._log.gone.get((topic, number), 0) for number in range(len(partitions)))
+        return Marks(f"id-of-{topic}", gone, tuple(len(partition) for partition in partitions))
+
+    async def at(self, topic: str, timestamp: int) -> tuple[int, ...]:
+        return tuple(
+            next((message.offset for message in partition if message.timestamp >= timestamp), len(partition))
+            for partition in self._partitions(topic)
+        )
+
+    async def read(
+        self, topic: str, begin: Mapping[int, int], end: Mapping[int, int]
+    ) -> AsyncGenerator[builtins.list[Message], None]:
+        partitions = self._partitions(topic)
+        for number, offset in begin.items():
+            first = max(offset, self._log.gone.get((topic, number), 0))
+            while found := partitions[number][first : min(first + self.STEP, end.get(number, 0))]:
+                await asyncio.sleep(0)
+                yield found
+                first += len(found)
+
+    async def close(self) -> None:
+        pass
+
+    def _partitions(self, topic: str) -> builtins.list[builtins.list[Message]]:
+        if self._log.is_down:
+            raise BrokerUnavailable("down")
+        if topic not in self._log.topics:
+            raise TopicError(f"no topic {topic!r}")
+        return self._log.topics[topic]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 Headers = Sequence[tuple[str, bytes]]
@@ -111,5 +111,35 @@ class Admin(Protocol):
 
     async def delete(self, names: Sequence[str]) -> None:
         """Raises TopicError for a name that is not there."""
+
+    async def close(self) -> None: ...
+
+
+class Marks(NamedTuple):
+    """What of a topic can be read. ``id`` is the log's name for this very topic: made anew, it has another.
+
+    ``begin`` and ``end`` are offsets per partition.
+    """
+
+    id: str
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+
+
+class History(Protocol):
+    """Reads parts of topics that lie behind, without a consumer group."""
+
+    async def marks(self, topic: str) -> Marks:
+        """Raises TopicError for a topic that is not there, and BrokerUnavailable."""
+
+    async def at(self, topic: str, timestamp: int) -> tuple[int, ...]:
+        """Per partition, the first offset whose timestamp is not before ``timestamp``, in milliseconds since the epoch;
+        the end where there is none. Raises as :meth:`marks` does.
+        """
+
+    def read(self, topic: str, begin: Mapping[int, int], end: Mapping[int, int]) -> AsyncGenerator[list[Message], None]:
+        """Records from ``begin`` to before ``end``, by partition, in order within each. Reads no faster than it is
+        asked, and ends when there is no more. Close it when it is left early. Raises as :meth:`marks` does.
+        """
 
     async def close(self) -> None: ...

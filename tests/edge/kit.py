@@ -16,8 +16,8 @@ from streamproc.avro.memory_registry import MemoryRegistry
 from streamproc.avro.ports import Registry
 from streamproc.define.app import App
 from streamproc.define.deadletter import DeadLetter
+from streamproc.edge.dialects.native import SUBPROTOCOL
 from streamproc.edge.limits import Limits
-from streamproc.edge.protocol import SUBPROTOCOL
 from streamproc.edge.server import Gateway
 from streamproc.log.memory import MemoryLog
 from streamproc.log.ports import TopicSpec

@@ -7,8 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
-from streamproc.edge import codes, protocol
+from streamproc.edge import codes, words
+from streamproc.edge.dialects.native import PublishFrame
 from streamproc.edge.limits import Limits
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
@@ -17,6 +19,9 @@ ROWS = {
     for cells in (line.split("|") for line in TEXT.splitlines())
     if len(cells) > 3
 }
+
+ASKED = [kind for kind in words.ClientFrame.__subclasses__() if kind is not words.Publish]
+FRAMES: list[type[Struct]] = [PublishFrame, *ASKED, *words.ServerFrame.__subclasses__()]
 
 
 @pytest.mark.parametrize("error", codes.ERRORS.values(), ids=lambda error: error.name)
@@ -41,9 +46,9 @@ def test_every_limit_is_in_the_document_with_its_default(field: object) -> None:
     assert int(number) * {"KiB": 1 << 10, "MiB": 1 << 20}.get(unit, 1) == default
 
 
-@pytest.mark.parametrize("kind", [*protocol.ClientFrame.__subclasses__(), *protocol.ServerFrame.__subclasses__()])
+@pytest.mark.parametrize("kind", FRAMES)
 def test_every_frame_and_field_is_in_the_document(
-    kind: type[protocol.ClientFrame] | type[protocol.ServerFrame],
+    kind: type[Struct],
 ) -> None:
     config = kind.__struct_config__
     lines = [line for line in TEXT.splitlines() if f'"op":"{config.tag}"' in line]

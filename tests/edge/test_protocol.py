@@ -9,8 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamproc.edge import codes, protocol
-from streamproc.edge.protocol import FrameError, Hello, Ping, Publish, Subscribe, Unsubscribe, decode, encode
+from streamproc.edge import codes, words
+from streamproc.edge.dialects import NATIVE, Result
+from streamproc.edge.limits import Limits
+from streamproc.edge.words import ClientFrame, Event, FrameError, Hello, Ping, Publish, Subscribe, Unsubscribe
+
+CODEC = NATIVE.codec("s", Limits())
+
+
+def decode(data: bytes) -> ClientFrame | FrameError:
+    (frame,) = CODEC.decode(data)
+    return frame
+
+
+def encode(frame: words.ServerFrame) -> bytes:
+    return unframed(CODEC.encode(frame))
+
+
+def unframed(framed: bytes) -> bytes:
+    return framed[{126: 4, 127: 10}.get(framed[1], 2) :]
 
 
 def test_each_frame_of_a_client() -> None:
@@ -20,17 +37,51 @@ def test_each_frame_of_a_client() -> None:
     assert decode(b'{"op":"ping","t":1.5}') == Ping(1.5)
     frame = decode(b' {"data" : {"a":[1, 2]} , "op":"publish","id":"1","topic":"t"}')
     assert isinstance(frame, Publish)
-    assert bytes(frame.data) == b'{"a":[1, 2]}'  # type: ignore[arg-type]
+    (event,) = frame.events
+    assert isinstance(event, Event)
+    assert (frame.topic, frame.single, event.id, bytes(event.data)) == ("t", True, "1", b'{"a":[1, 2]}')
+
+
+def test_a_bad_event_of_a_batch_leaves_its_neighbours() -> None:
+    frame = decode(b'{"op":"publish","topic":"t","batch":[{"id":"a","data":1},{"id":5,"data":2},{"id":"c","data":3}]}')
+    assert isinstance(frame, Publish)
+    first, bad, last = frame.events
+    assert isinstance(first, Event)
+    assert isinstance(last, Event)
+    assert isinstance(bad, FrameError)
+    assert (bad.error.index, bad.error.field, bad.data) == (1, "id", b'{"id":5,"data":2}')
+
+
+def test_a_batch_of_too_many_events_is_refused_whole_with_one_answer() -> None:
+    refused = decode(b'{"op":"publish","topic":"t","batch":[%b]}' % b",".join([b"{}"] * 1001))
+    assert isinstance(refused, FrameError)
+    assert (refused.error.code, refused.error.field, refused.publishing) == (106, "batch", False)
 
 
 def test_each_frame_of_the_server_omits_what_is_not_there() -> None:
-    assert json.loads(encode(protocol.Ack([("a", 0, 7)]))) == {"op": "ack", "acks": [["a", 0, 7]]}
-    assert json.loads(encode(protocol.Pong())) == {"op": "pong"}
-    assert json.loads(encode(protocol.error_of(codes.BAD_REQUEST, "no"))) == {
+    assert json.loads(encode(words.Ack([("a", 0, 7)]))) == {"op": "ack", "acks": [["a", 0, 7]]}
+    assert json.loads(encode(words.Pong())) == {"op": "pong"}
+    assert json.loads(encode(words.error_of(codes.BAD_REQUEST, "no"))) == {
         "op": "error",
         "code": 107,
         "message": "no",
         "temporary": False,
+    }
+
+
+def test_a_result_says_where_it_lies_and_what_caused_it() -> None:
+    result = Result(2, 9, 123, b'k"\xff', b'{"x":1}', "e", True)
+    told = {"k": 'k"\ufffd', "p": 2, "o": 9, "ts": 123, "d": {"x": 1}, "cid": "e"}
+    assert json.loads(NATIVE.body(result)) == told
+    assert json.loads(NATIVE.body(Result(0, 0, 0, None, b"null", None, True)))["cid"] is None
+    assert "cid" not in json.loads(NATIVE.body(Result(0, 0, 0, None, b"{}")))
+    framed = NATIVE.batch("c", 4, 7, [NATIVE.body(result)] * 2, "here")
+    assert json.loads(unframed(framed)) == {
+        "op": "batch",
+        "sid": 4,
+        "seq": 7,
+        "cursor": "here",
+        "msgs": [told, told],
     }
 
 
@@ -54,10 +105,10 @@ def test_each_frame_of_the_server_omits_what_is_not_there() -> None:
     ],
 )
 def test_what_is_wrong_is_named(data: bytes, code: int, field: str | None, id: str | None, op: str | None) -> None:
-    with pytest.raises(FrameError) as refused:
-        decode(data)
-    error = refused.value.error
-    assert (error.code, error.field, error.id, refused.value.op) == (code, field, id, op)
+    refused = decode(data)
+    assert isinstance(refused, FrameError)
+    error = refused.error
+    assert (error.code, error.field, error.id, refused.op) == (code, field, id, op)
     assert error.message
 
 
@@ -77,13 +128,9 @@ almost = st.builds(
 
 @given(almost.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60))
 def test_any_bytes_are_a_frame_or_an_error_that_can_be_sent(data: bytes) -> None:
-    error = None
-    try:
-        frame = decode(data)
-    except FrameError as refused:
-        error = refused.error
-    if error is not None:
-        told = json.loads(encode(error))
+    frame = decode(data)
+    if isinstance(frame, FrameError):
+        told = json.loads(encode(frame.error))
         assert told["temporary"] is codes.ERRORS[told["code"]].temporary
     else:
         assert all(getattr(frame, name) is msgspec.UNSET for name in frame.later)

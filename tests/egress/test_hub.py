@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streamproc.log.ports import Message
-from streamproc_egress.frames import Item, items, message
+from streamproc_egress.frames import Item, items
 from streamproc_egress.hub import AlreadySubscribed, Group, Hub
 from streamproc_egress.outbox import Outbox
 
@@ -172,17 +171,3 @@ def test_frames_cover_a_run_without_overlap_and_within_their_size(bodies: list[b
             assert len(item.framed) <= FRAME + 60
         expected += item.n
     assert expected == first + len(bodies)
-
-
-def test_a_message_says_where_it_lies_and_what_caused_it() -> None:
-    source = Message("c", 2, 9, 123, b'k"\xff', b"")
-    assert json.loads(message(source, b'{"x":1}', "e", True)) == {
-        "k": 'k"\ufffd',
-        "p": 2,
-        "o": 9,
-        "ts": 123,
-        "d": {"x": 1},
-        "cid": "e",
-    }
-    assert json.loads(message(source._replace(key=None), b"null", None, True))["cid"] is None
-    assert "cid" not in json.loads(message(source, b"{}", None, False))

@@ -9,7 +9,7 @@ import pytest
 
 from streamproc.edge.limits import Limits
 from streamproc.edge.metrics import GatewayMetrics
-from streamproc.edge.protocol import Error, ServerFrame, Subscribe, Subscribed, Unsubscribe, Unsubscribed
+from streamproc.edge.words import Error, ServerFrame, Subscribe, Subscribed, Unsubscribe, Unsubscribed
 from streamproc_egress.hub import Hub
 from streamproc_egress.writer import Subscriber
 from tests.egress.test_hub import payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamproc.edge.protocol import Ack, Error
+from streamproc.edge.words import Ack, Error
 from streamproc.errors import BrokerUnavailable, TopicError
 from streamproc.log.ports import Delivery
 from streamproc_ingest.parse import Outgoing

@@ -181,3 +181,58 @@ async def test_a_full_queue_says_so_and_has_room_again(twin: Twin, topic: str) -
         await producer.close()
     assert held > 0
     assert sorted(d.offset for d in done) == list(range(100))
+
+
+async def past(history: Any, topic: str, begin: dict[int, int], end: dict[int, int]) -> list[Message]:
+    async with asyncio.timeout(30):
+        return [message async for batch in history.read(topic, begin, end) for message in batch]
+
+
+@pytest.fixture
+async def history(twin: Twin) -> AsyncIterator[Any]:
+    history = twin.log.history()
+    yield history
+    await history.close()
+
+
+async def test_what_lies_behind_can_be_read_from_one_place_to_another(
+    twin: Twin, topic: str, producer: Any, history: Any
+) -> None:
+    await twin.create(topic, 2)
+    for number in range(7):
+        place: dict[str, Any] = {"partition": number % 2, "timestamp": 1_700_000_000_000 + number}
+        await send(producer, topic, b"%d" % number, key=b"k", headers=[("h", b"1")], **place)
+    marks = await history.marks(topic)
+    assert (marks.begin, marks.end) == ((0, 0), (4, 3))
+    assert marks.id == (await history.marks(topic)).id
+    everything = await past(history, topic, {0: 0, 1: 0}, {0: 4, 1: 3})
+    assert sorted(message.value for message in everything) == [b"%d" % number for number in range(7)]
+    assert [m.offset for m in everything if m.partition == 0] == [0, 1, 2, 3]
+    assert everything[0].headers == (("h", b"1"),)
+    some = await past(history, topic, {0: 1, 1: 3}, {0: 3, 1: 3})
+    assert [(m.partition, m.offset, m.value) for m in some] == [(0, 1, b"2"), (0, 2, b"4")]
+    assert await past(history, topic, {1: 2}, {1: 99}) == [m for m in everything if m.value == b"5"]
+    assert await past(history, topic, {}, {}) == []
+    assert await history.at(topic, 1_700_000_000_003) == (2, 1)
+    assert await history.at(topic, 1_700_000_000_099) == (4, 3)
+
+
+async def test_a_reading_that_is_left_early_does_not_hold_up_the_next(
+    twin: Twin, topic: str, producer: Any, history: Any
+) -> None:
+    await twin.create(topic, 1)
+    for _ in range(5):
+        await send(producer, topic, b"x" * 100)
+    for _ in range(6):
+        reading = history.read(topic, {0: 0}, {0: 5})
+        async with asyncio.timeout(30):
+            assert await anext(reading)
+        await reading.aclose()
+    assert len(await past(history, topic, {0: 0}, {0: 5})) == 5
+
+
+async def test_the_past_of_a_topic_that_is_not_there_is_an_error(twin: Twin, topic: str, history: Any) -> None:
+    with pytest.raises(TopicError):
+        await history.marks(topic)
+    with pytest.raises(TopicError):
+        await history.at(topic, 0)
