@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -160,11 +161,15 @@ class Client:
     Args:
         url: ``ws://`` or ``wss://`` and the gateway's address.
         name: shown to the gateway.
+        ssl: for ``wss://``, what to trust and to show; by default what this machine trusts.
         window: how many events may be on their way; :meth:`send` waits beyond that.
     """
 
-    def __init__(self, url: str, *, name: str = "streamproc-client", window: int = _WINDOW) -> None:
+    def __init__(
+        self, url: str, *, name: str = "streamproc-client", ssl: SSLContext | None = None, window: int = _WINDOW
+    ) -> None:
         self.url, self.name = url, name
+        self._ssl = ssl
         self._window = asyncio.Semaphore(window)
         self._acks: dict[str, asyncio.Future[Ack]] = {}
         self._replies: dict[str, asyncio.Future[_Frame]] = {}
@@ -176,6 +181,7 @@ class Client:
 
     async def __aenter__(self) -> Client:
         """Connects. Raises Disconnected, and SettingsError for an address that is none."""
+        trust: dict[str, Any] = {} if self._ssl is None else {"ssl": self._ssl}
         try:
             self._socket = await connect(
                 self.url,
@@ -184,6 +190,7 @@ class Client:
                 max_size=None,
                 ping_interval=None,
                 proxy=None,
+                **trust,
             )
         except InvalidURI:
             raise SettingsError(f"expected a gateway's address such as ws://127.0.0.1:8000; got {self.url!r}") from None

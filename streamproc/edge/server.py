@@ -26,17 +26,21 @@ from streamproc.edge.dialects import DIALECTS, NATIVE, choose
 from streamproc.edge.keepalive import Heard, Keepalive
 from streamproc.edge.limits import Limits
 from streamproc.edge.metrics import GatewayMetrics
+from streamproc.edge.origins import Origins
 from streamproc.edge.ports import Context, Edge, GatewayProducer, Log
 from streamproc.edge.session import Session
+from streamproc.edge.tls import Certificates
 from streamproc.edge.words import Drain
 from streamproc.errors import SettingsError
 
 logger = logging.getLogger("streamproc.edge")
+_LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
 GROUP = "streamproc.edge"
 _NOT_WEBSOCKET = (
     "This is a WebSocket endpoint: connect with a WebSocket client and the subprotocol {}.\n"
     "Metrics and health are on the gateway's admin port.\n"
 )
+_OTHER_PAGE = "Pages of this origin may not connect. If they should: streamproc gateway --origin https://that.page\n"
 
 
 def installed() -> list[Callable[[Context], Edge]]:
@@ -51,7 +55,9 @@ class Gateway:
         log: makes the producer and the tails, e.g. ``KafkaLog(settings)``.
         port: 0 takes a free one; :attr:`port` tells which.
         edges: what to plug in; by default what is installed under the entry points ``streamproc.edge``.
-        serve_options: further arguments of ``websockets.serve``, such as ``ssl`` or ``reuse_port``.
+        origins: which web pages may connect; by default those of this machine, while ``host`` is one of its own names.
+        certificates: for TLS. Looked at anew now and then.
+        serve_options: further arguments of ``websockets.serve``, such as ``reuse_port``.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class Gateway:
         limits: Limits | None = None,
         edges: Sequence[Callable[[Context], Edge]] | None = None,
         metrics: GatewayMetrics | None = None,
+        origins: Origins | None = None,
+        certificates: Certificates | None = None,
         serve_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.app = app
@@ -76,7 +84,12 @@ class Gateway:
         self._log = log
         self._registry = registry
         self._makers = edges
+        self._origins = Origins(loopback=host in _LOCAL) if origins is None else origins
+        self._certificates = certificates
         self._options = dict(serve_options or {})
+        if certificates is not None:
+            tls = {"ssl": certificates.context, "ssl_handshake_timeout": self.limits.open_timeout}
+            self._options = tls | self._options
         self._door = Door(self.limits, self.metrics)
         self._keepalive = Keepalive(self.limits, self._ping, self._silent)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -207,6 +220,8 @@ class Gateway:
         if "websocket" not in request.headers.get("Upgrade", "").lower():
             response = connection.respond(426, _NOT_WEBSOCKET.format(NATIVE.name))
             response.headers["Upgrade"] = "websocket"
+        elif not self._origins.allow(request.headers.get_all("Origin")):
+            response = connection.respond(403, _OTHER_PAGE)
         elif self._door.full:
             response = connection.respond(503, f"{self.limits.connections} connections are open: try again later.\n")
             response.headers["Retry-After"] = "1"
@@ -246,6 +261,8 @@ class Gateway:
         while True:
             await asyncio.sleep(self._keepalive.interval)
             self._keepalive.tick(list(self._links))
+            if self._certificates is not None:
+                self._certificates.refresh()
 
     def _ping(self, heard: Heard) -> None:
         assert isinstance(heard, Connection)
