@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -108,8 +108,9 @@ class Subscription:
     It wants to be read: while :data:`_QUEUE` of its frames wait, the client reads nothing at all, acks neither.
     """
 
-    def __init__(self, client: Client, channel: str) -> None:
+    def __init__(self, client: Client, channel: str, filter: Mapping[str, Any] | None = None) -> None:
         self.channel = channel
+        self.filter = filter
         self._client = client
         self._queue: asyncio.Queue[_Frame | None] = asyncio.Queue(_QUEUE)  # None wakes who waits when it has ended
         self._ended: Exception | None = None
@@ -247,9 +248,9 @@ class Client:
         async with self._window:
             pass
 
-    def subscribe(self, channel: str) -> Subscription:
-        """The results of a channel from now on."""
-        return Subscription(self, channel)
+    def subscribe(self, channel: str, filter: Mapping[str, Any] | None = None) -> Subscription:
+        """The results of a channel from now on; with ``filter`` (``docs/protocol.md``) those that match it."""
+        return Subscription(self, channel, filter)
 
     async def _subscribe(self, subscription: Subscription) -> int:
         id = self._request()
@@ -257,7 +258,8 @@ class Client:
         reply: asyncio.Future[_Frame] = asyncio.get_running_loop().create_future()
         self._replies[id] = reply
         try:
-            await self._send({"op": "subscribe", "id": id, "ch": subscription.channel})
+            frame = {"op": "subscribe", "id": id, "ch": subscription.channel}
+            await self._send(frame if subscription.filter is None else {**frame, "filter": subscription.filter})
             return (await reply).sid
         finally:
             self._replies.pop(id, None)

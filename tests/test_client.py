@@ -75,6 +75,20 @@ async def test_publishes_and_receives(there: World) -> None:
         assert (json.loads(message.data), message.cause) == ({"text": "hello", "event": "e1"}, "e1")
 
 
+async def test_a_filter_lets_through_what_matches_and_is_refused_by_name(there: World) -> None:
+    async with Client(there.gateway.url) as client:
+        with pytest.raises(Refused) as refused:
+            async with client.subscribe("t-results", {"key": "zap", "cmp": "ex"}):
+                pass
+        assert (refused.value.code, refused.value.field) == (107, "filter.key")
+        async with client.subscribe("t-results", {"key": "text", "cmp": "eq", "val": "b"}) as results:
+            for text in "abcb":
+                there.emit("t-results", Note(text), partition=0)
+            found = aiter(results)
+            messages = [await anext(found) for _ in range(2)]
+            assert [m.offset for m in messages if isinstance(m, Message)] == [1, 3]
+
+
 async def test_a_key_for_a_topic_that_has_none(there: World) -> None:
     async with Client(there.gateway.url) as client:
         await client.publish("t-notes", "n", {"text": "x"}, key="k")

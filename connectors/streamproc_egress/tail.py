@@ -14,6 +14,8 @@ from streamproc.edge.ports import Context
 from streamproc.edge.rate import Rate
 from streamproc.errors import RecordError
 from streamproc.log.ports import Message
+from streamproc.record import Record
+from streamproc_egress.filters import Seen
 from streamproc_egress.hub import Hub
 from streamproc_egress.repeats import Repeats
 
@@ -28,16 +30,17 @@ class Decoder:
         self._cause = channel.cause
         self._codec = Codec.of(channel, context.registry)
 
-    def decode(self, source: Message) -> bytes:
-        """Raises RecordError. A tombstone has the data null."""
-        result = Result(
-            source.partition, source.offset, source.timestamp, source.key, b"null", caused=self._cause is not None
-        )
+    def decode(self, source: Message) -> tuple[bytes, Seen]:
+        """A message, and what filters look at. Raises RecordError. A tombstone has the data null."""
+        caused = self._cause is not None
+        result = Result(source.partition, source.offset, source.timestamp, source.key, b"null", caused=caused)
+        record: Record | None = None
         if source.value is not None:
             record = self._codec.decode(source.value)
             result.data = self._codec.to_json(record)
             result.cause = getattr(record, self._cause) if self._cause else None
-        return NATIVE.body(result)
+        key = None if source.key is None else source.key.decode(errors="replace")
+        return NATIVE.body(result), Seen(key, record)
 
 
 class Feed:
@@ -68,19 +71,17 @@ class Feed:
 
     def _publish(self, channel: str, sources: list[Message]) -> None:
         metrics = self._context.metrics
-        bodies = [self._decode(source) for source in sources]
-        members = self._hub.publish(channel, bodies)
+        rows = [self._decode(source) for source in sources]
+        told = self._hub.publish(channel, [body for body, _ in rows], [seen for _, seen in rows])
         now = time.time()
-        delivered = 0
-        for source, body in zip(sources, bodies, strict=True):
-            if body is None:
-                metrics.lost.labels("undecodable").inc(members)
-            else:
-                delivered += 1
+        for source, (body, _) in zip(sources, rows, strict=True):
+            if body is not None:
                 metrics.end_to_end.observe(max(now - source.timestamp / 1000, 0.0))
-        metrics.deliveries += delivered * members
+        metrics.deliveries += told.results
+        if told.lost:
+            metrics.lost.labels("undecodable").inc(told.lost)
 
-    def _decode(self, source: Message) -> bytes | None:
+    def _decode(self, source: Message) -> tuple[bytes | None, Seen]:
         try:
             return self._decoders[source.topic].decode(source)
         except RecordError as error:
@@ -99,4 +100,4 @@ class Feed:
             key=source.key,
             value=source.value,
         )
-        return None
+        return None, Seen(None, None)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
+from msgspec import UnsetType
+
 from streamproc.edge import codes
 from streamproc.edge.ports import Context, Link
 from streamproc.edge.words import Subscribe, Subscribed, Unsubscribe, Unsubscribed, error_of
+from streamproc_egress.filters import Filter, FilterError, filter_of
 from streamproc_egress.frames import Item
 from streamproc_egress.hub import AlreadySubscribed, Hub
 from streamproc_egress.outbox import Outbox
@@ -74,7 +77,9 @@ class Subscriber:
                 error_of(codes.LOG_UNAVAILABLE, f"results cannot be followed: {problem}", id=frame.id)
             )
         try:
-            group = self._hub.subscribe(frame.ch, self)
+            group = self._hub.subscribe(frame.ch, self, self._filter(frame))
+        except FilterError as error:
+            return self._link.send(error_of(codes.BAD_REQUEST, str(error), id=frame.id, field=error.field))
         except KeyError:
             known = ", ".join(self._hub.channels[:10]) or "none"
             text = f"channel {frame.ch!r}: expected one of: {known}"
@@ -85,6 +90,12 @@ class Subscriber:
         self._subscriptions += 1
         self._context.metrics.subscriptions += 1
         return self._link.send(Subscribed(frame.id, group.sid, frame.ch, self._context.node, group.seq))
+
+    def _filter(self, frame: Subscribe) -> Filter | None:
+        """Raises FilterError, and KeyError for an unknown channel."""
+        if isinstance(frame.filter, UnsetType):
+            return None
+        return filter_of(frame.filter, self._context.app.channels[frame.ch].record)
 
     def _unsubscribe(self, frame: Unsubscribe) -> None:
         if not self._hub.unsubscribe(frame.sid, self):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
 
 from streamproc.cli.options import noun
 from streamproc.cli.publish import DEFAULT_URL, Url
 from streamproc.cli.running import run
+from streamproc.errors import SettingsError
 
 app = noun()
 
@@ -17,18 +19,36 @@ app = noun()
 def tail(
     channel: Annotated[str, typer.Argument(help="The channel's name.")],
     url: Url = DEFAULT_URL,
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            help='Only results that match, such as {"key": "score", "cmp": "gt", "val": 0.9}: docs/protocol.md.'
+        ),
+    ] = None,
     number: Annotated[
         int, typer.Option("--number", "-n", min=0, help="Stop after so many results; 0 goes on for ever.")
     ] = 0,
 ) -> None:
     """Print a channel's results from now on, one JSON object a line. Results that were left out are told on stderr."""
-    run(_tail(url, channel, number))
+    run(_tail(url, channel, _tree(filter), number))
 
 
-async def _tail(url: str, channel: str, number: int) -> None:
+def _tree(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"--filter: not JSON: {error}") from None
+    if not isinstance(tree, dict):
+        raise SettingsError(f"--filter: expected a JSON object; got {text[:80]}")
+    return tree
+
+
+async def _tail(url: str, channel: str, filter: dict[str, Any] | None, number: int) -> None:
     from streamproc.client import Client, Gap
 
-    async with Client(url, name="streamproc-tail") as client, client.subscribe(channel) as results:
+    async with Client(url, name="streamproc-tail") as client, client.subscribe(channel, filter) as results:
         seen = 0
         async for result in results:
             if isinstance(result, Gap):

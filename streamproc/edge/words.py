@@ -71,11 +71,11 @@ class Publish(ClientFrame, tag="publish"):
 
 
 class Subscribe(ClientFrame, tag="subscribe", rename={"from_": "from"}):
-    """Asks for a channel's results from now on."""
+    """Asks for a channel's results from now on; with ``filter`` for those that match it."""
 
     id: Id
     ch: Name
-    filter: Later = UNSET
+    filter: Raw | UnsetType = UNSET
     max_rate: Later = UNSET
     conflate: Later = UNSET
     fields: Later = UNSET
@@ -83,7 +83,7 @@ class Subscribe(ClientFrame, tag="subscribe", rename={"from_": "from"}):
     cursor: Later = UNSET
     from_: Later = UNSET
     credit: Later = UNSET
-    later = ("filter", "max_rate", "conflate", "fields", "snapshot", "cursor", "from_", "credit")
+    later = ("max_rate", "conflate", "fields", "snapshot", "cursor", "from_", "credit")
 
 
 class Unsubscribe(ClientFrame, tag="unsubscribe"):

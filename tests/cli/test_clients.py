@@ -153,6 +153,35 @@ def test_tails_so_many(gateway, run):
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["n0", "n1", "n2"]
 
 
+def test_tails_what_matches(gateway, run):
+    def emit():
+        while gateway.there.gateway.metrics.subscriptions == 0:
+            time.sleep(0.01)
+        for n in range(5):
+            gateway.call(gateway.there.emit, "t-bare", Note(f"n{n}"))
+
+    thread = threading.Thread(target=emit)
+    thread.start()
+    code, out, err = run("tail", "t-bare", "-n", "2", "--filter", '{"key": "text", "cmp": "in", "vals": ["n1", "n4"]}')
+    thread.join()
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["n1", "n4"]
+
+
+@pytest.mark.parametrize(
+    ("filter", "code", "told"),
+    [
+        ("{", 2, "--filter: not JSON"),
+        ("5", 2, "--filter: expected a JSON object"),
+        ('{"key": "zap", "cmp": "ex"}', 1, "filter.key: 'zap': expected $key, or one of text, event"),
+    ],
+)
+def test_a_filter_that_is_none_is_told(gateway, run, filter, code, told):
+    found, out, err = run("tail", "t-bare", "--filter", filter)
+    assert (found, out) == (code, "")
+    assert told in err
+
+
 def test_a_channel_that_is_not_there(gateway, run):
     code, out, err = run("tail", "nothing")
     assert (code, out) == (1, "")

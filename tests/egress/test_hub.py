@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from streamproc_egress.filters import Filter, Seen
 from streamproc_egress.frames import Item, items
 from streamproc_egress.hub import AlreadySubscribed, Group, Hub
 from streamproc_egress.outbox import Outbox
@@ -59,44 +60,58 @@ class Reader:
             self.read(framed)
 
 
+EVEN = Filter(("in", ("$key",), ("even",)))
+
+
 class Machine(RuleBasedStateMachine):
-    """Two channels, three readers."""
+    """Two channels, each with and without a filter; three readers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hub = Hub(["a", "b"], FRAME)
         self.readers = [Reader() for _ in range(3)]
-        self.groups: dict[str, Group] = {"a": self.hub._groups["a"], "b": self.hub._groups["b"]}
-        self.said: dict[int, list[int | None]] = {group.sid: [] for group in self.groups.values()}
+        self.where: list[dict[str, Group]] = [{}, {}, {}]
+        self.said: dict[int, list[int | None]] = {}
 
     channels = st.sampled_from("ab")
     readers_ = st.integers(0, 2)
 
-    @rule(channel=channels, who=readers_)
-    def subscribe(self, channel: str, who: int) -> None:
-        reader, sid = self.readers[who], self.groups[channel].sid
-        if sid in reader.next:
+    @rule(channel=channels, who=readers_, filter=st.sampled_from([None, EVEN]))
+    def subscribe(self, channel: str, who: int, filter: Filter | None) -> None:
+        reader = self.readers[who]
+        if channel in self.where[who]:
             with pytest.raises(AlreadySubscribed):
-                self.hub.subscribe(channel, reader)
+                self.hub.subscribe(channel, reader, filter)
         else:
-            reader.next[sid] = self.hub.subscribe(channel, reader).seq
-            reader.texts[sid] = []
+            group = self.where[who][channel] = self.hub.subscribe(channel, reader, filter)
+            assert group.seq == len(self.said.setdefault(group.sid, [])) + 1
+            reader.next[group.sid] = group.seq
+            reader.texts[group.sid] = []
 
     @rule(channel=channels, who=readers_)
     def unsubscribe(self, channel: str, who: int) -> None:
-        reader, sid = self.readers[who], self.groups[channel].sid
-        assert self.hub.unsubscribe(sid, reader) is (sid in reader.next)
-        reader.outbox.forget(sid)
-        reader.next.pop(sid, None)
+        reader, group = self.readers[who], self.where[who].pop(channel, None)
+        if group is None:
+            assert not self.hub.unsubscribe(99, reader)
+            return
+        assert self.hub.unsubscribe(group.sid, reader)
+        assert not self.hub.unsubscribe(group.sid, reader)
+        reader.outbox.forget(group.sid)
+        reader.next.pop(group.sid)
 
     @rule(channel=channels, bodies=st.lists(st.none() | st.integers(0, 10**30), min_size=1, max_size=12))
     def publish(self, channel: str, bodies: list[int | None]) -> None:
-        group = self.groups[channel]
-        if group.members:
-            self.said[group.sid] += bodies
-            assert self.hub.publish(channel, [None if b is None else b"%d" % b for b in bodies]) == len(group.members)
-        else:
-            assert not self.hub.wanted(channel)
+        groups = {mine[channel].sid: mine[channel] for mine in self.where if channel in mine}
+        assert self.hub.wanted(channel) is bool(groups)
+        told = lost = 0
+        for group in groups.values():
+            mine = [b for b in bodies if group.filter is None or b is None or b % 2 == 0]
+            self.said[group.sid] += mine
+            lost += mine.count(None) * len(group.members)
+            told += (len(mine) - mine.count(None)) * len(group.members)
+        seen = [Seen("odd" if b is None or b % 2 else "even", None) for b in bodies]
+        encoded = [None if b is None else b"%d" % b for b in bodies]
+        assert self.hub.publish(channel, encoded, seen) == (told, lost)
 
     @rule(who=readers_, budget=st.integers(1, 8))
     def writes(self, who: int, budget: int) -> None:
