@@ -150,6 +150,8 @@ async def test_a_second_worker_joins_and_leaves(kafka: KafkaSettings, name: str,
         stop.set()
         await feeding
         await until(lambda: {*first.offsets, *second.offsets} == set(all_of(topic, sent, 4)))
+        # While it lives: on a slow machine it may leave before its last commit is answered.
+        await until(lambda: committed(kafka, name, topic, 4) == [sent // 4] * 4)
     got = Counter(first.offsets) + Counter(second.offsets)
     assert set(got) == set(all_of(topic, sent, 4))
     # Both came and went in order: what comes again is what was in work when a commit came too late.
