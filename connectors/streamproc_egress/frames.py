@@ -46,4 +46,4 @@ def gap(sid: int, first: int, last: int, reason: str, lost: int) -> bytes:
 
 
 def _batch(sid: int, first: int, run: Sequence[bytes]) -> Item:
-    return Item(sid, first, len(run), NATIVE.batch("", sid, first, run))
+    return Item(sid, first, len(run), NATIVE.batch(sid, first, run))

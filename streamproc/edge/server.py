@@ -235,7 +235,7 @@ class Gateway:
         assert isinstance(socket, Connection)
         session = Session(secrets.token_hex(8), self.node, self.limits, self._edges)
         socket.dialect = dialect = DIALECTS.get(socket.subprotocol or NATIVE.name, NATIVE)
-        codec = dialect.codec(session.id, self.limits)
+        codec = dialect.codec(self.limits)
         link = SocketLink(socket, session.id, dialect, codec, self.limits, self.metrics)
         halves = {name: edge.open(link) for name, edge in self._edges.items()}
         conversation = Conversation(socket, link, session, codec, halves, self._dead_letters, self.metrics)

@@ -28,6 +28,7 @@ class Certificates:
         self._certificate, self._key = certificate, key
         for path in filter(None, (certificate, key, client_ca)):
             _readable(path)
+        self._seen: _Seen = ()
         self._seen = self._look()
         self.context = self._load(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
         if client_ca is not None:
@@ -62,7 +63,7 @@ class Certificates:
         try:
             return tuple((s.st_mtime_ns, s.st_ino) for s in (self._certificate.stat(), self._key.stat()))
         except OSError:
-            return self._seen if hasattr(self, "_seen") else ()
+            return self._seen
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
         try:

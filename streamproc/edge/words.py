@@ -6,7 +6,7 @@ only these words. Their JSON form is that of the native dialect: ``docs/protocol
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -19,7 +19,6 @@ _LONGEST = 400  # characters of an error's message
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
-Encoding = Literal["json", "avro", "container"]
 #: An option that the dialect has and this gateway does not, yet.
 Later = Raw | UnsetType
 
@@ -48,7 +47,7 @@ class Hello(ClientFrame, tag="hello"):
 
 
 class Event(Struct, forbid_unknown_fields=True):
-    """One event. ``data`` is JSON, or an Avro datum where the frame says so."""
+    """One event. ``data`` is JSON."""
 
     id: Id
     data: Raw
@@ -66,7 +65,6 @@ class Publish(ClientFrame, tag="publish"):
     topic: str
     events: list[Event | FrameError]
     single: bool = False
-    encoding: Encoding = "json"
     id: str | None = None
 
 

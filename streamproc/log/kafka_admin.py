@@ -169,24 +169,27 @@ def _alter(caller: Caller, specs: Sequence[TopicSpec]) -> None:
 def _describe(caller: Caller, names: Sequence[str]) -> list[TopicInfo]:
     there = caller.metadata().topics
     _known(names, there)
-    begin, end = (_offsets(caller, names, there, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+    bounds = _bounds(caller, names, there)
     configs = _configs(caller, names)
     infos = []
     for name in names:
         partitions = sorted(there[name].partitions)
         copies = min((len(there[name].partitions[p].replicas) for p in partitions), default=0)
-        first, last = (tuple(of[name, p] for p in partitions) for of in (begin, end))
-        infos.append(TopicInfo(name, len(partitions), copies, first, last, configs[name]))
+        infos.append(TopicInfo(name, len(partitions), copies, *bounds[name], configs[name]))
     return infos
 
 
 def _marks(caller: Caller, topic: str) -> Marks:
     there = caller.metadata().topics
     _known([topic], there)
-    begin, end = (_offsets(caller, [topic], there, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
-    partitions = sorted(there[topic].partitions)
-    first, last = (tuple(of[topic, number] for number in partitions) for of in (begin, end))
-    return Marks(_ids(caller, [topic])[topic], first, last)
+    return Marks(_ids(caller, [topic])[topic], *_bounds(caller, [topic], there)[topic])
+
+
+def _bounds(caller: Caller, names: Sequence[str], there: Any) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """By topic, the first offset of each partition and the next one."""
+    begin, end = (_offsets(caller, names, there, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+    parts = {name: sorted(there[name].partitions) for name in names}
+    return {name: (tuple(begin[name, p] for p in of), tuple(end[name, p] for p in of)) for name, of in parts.items()}
 
 
 def _offsets_at(caller: Caller, topic: str, timestamp: int) -> tuple[int, ...]:

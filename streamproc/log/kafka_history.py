@@ -15,6 +15,7 @@ from confluent_kafka import Message as Raw
 from streamproc.errors import BrokerUnavailable
 from streamproc.log.kafka_admin import KafkaAdmin
 from streamproc.log.kafka_lines import Lines, exception
+from streamproc.log.kafka_message import message_of
 from streamproc.log.ports import Marks, Message
 from streamproc.settings import KafkaSettings
 
@@ -99,20 +100,16 @@ def _taken(raw: list[Raw], left: dict[int, int]) -> list[Message]:
     """The records before the ends; a partition that is through is taken out of ``left``."""
     batch: list[Message] = []
     for record in raw:
-        # Of a record without an error these are all set; the types of confluent-kafka do not know.
-        number, offset = record.partition() or 0, record.offset() or 0
         if (error := record.error()) is not None:
             if error.code() == KafkaError._PARTITION_EOF:
-                left.pop(number, None)
+                left.pop(record.partition() or 0, None)
             elif not error.retriable():
                 raise exception(error, record.topic() or "")
             continue
-        if number not in left:
-            continue
-        if offset < left[number]:
-            headers = tuple((name, value or b"") for name, value in record.headers() or ())
-            stamp = record.timestamp()[1]
-            batch.append(Message(record.topic() or "", number, offset, stamp, record.key(), record.value(), headers))
-        if offset + 1 >= left[number]:
-            del left[number]
+        message = message_of(record)
+        end = left.get(message.partition, 0)
+        if message.offset < end:
+            batch.append(message)
+        if message.offset + 1 >= end:
+            left.pop(message.partition, None)
     return batch

@@ -13,6 +13,7 @@ from confluent_kafka import Message as Raw
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamproc.log.kafka_lines import Lines
+from streamproc.log.kafka_message import message_of
 from streamproc.log.ports import Message
 from streamproc.settings import KafkaSettings
 
@@ -185,10 +186,7 @@ class KafkaTail:
         if (error := raw.error()) is not None:
             self._lines.error(error)
             return None
-        # Of a record without an error these are all set; the types of confluent-kafka do not know.
-        topic, partition, offset = raw.topic() or "", raw.partition() or 0, raw.offset() or 0
-        headers = tuple((name, value or b"") for name, value in raw.headers() or ())
-        return Message(topic, partition, offset, raw.timestamp()[1], raw.key(), raw.value(), headers)
+        return message_of(raw)
 
     def _arrive(self, batch: list[Message]) -> None:
         self._lines.alive()

@@ -1,6 +1,7 @@
 """``publish``, ``tail`` and ``replay`` against a gateway over a log in memory."""
 
 import asyncio
+import contextlib
 import io
 import json
 import signal
@@ -137,23 +138,10 @@ def test_an_address_that_is_none(run):
     assert (code, err) == (2, "error: expected a gateway's address such as ws://127.0.0.1:8000; got 'localhost:8000'\n")
 
 
-def test_tails_so_many(gateway, run):
-    def emit():
-        subscriptions = gateway.there.gateway.metrics
-        while subscriptions.subscriptions == 0:
-            time.sleep(0.01)
-        for n in range(5):
-            gateway.call(gateway.there.emit, "t-bare", Note(f"n{n}"))
+@contextlib.contextmanager
+def five_results(gateway):
+    """Sends n0 to n4 once somebody subscribes."""
 
-    thread = threading.Thread(target=emit)
-    thread.start()
-    code, out, err = run("tail", "t-bare", "-n", "3")
-    thread.join()
-    assert (code, err) == (0, "")
-    assert [json.loads(line)["text"] for line in out.splitlines()] == ["n0", "n1", "n2"]
-
-
-def test_tails_what_matches(gateway, run):
     def emit():
         while gateway.there.gateway.metrics.subscriptions == 0:
             time.sleep(0.01)
@@ -162,8 +150,22 @@ def test_tails_what_matches(gateway, run):
 
     thread = threading.Thread(target=emit)
     thread.start()
-    code, out, err = run("tail", "t-bare", "-n", "2", "--filter", '{"key": "text", "cmp": "in", "vals": ["n1", "n4"]}')
+    yield
     thread.join()
+
+
+def test_tails_so_many(gateway, run):
+    with five_results(gateway):
+        code, out, err = run("tail", "t-bare", "-n", "3")
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["n0", "n1", "n2"]
+
+
+def test_tails_what_matches(gateway, run):
+    with five_results(gateway):
+        code, out, err = run(
+            "tail", "t-bare", "-n", "2", "--filter", '{"key": "text", "cmp": "in", "vals": ["n1", "n4"]}'
+        )
     assert (code, err) == (0, "")
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["n1", "n4"]
 

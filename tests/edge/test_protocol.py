@@ -14,7 +14,7 @@ from streamproc.edge.dialects import NATIVE, Result
 from streamproc.edge.limits import Limits
 from streamproc.edge.words import ClientFrame, Event, FrameError, Hello, Ping, Publish, Subscribe, Unsubscribe
 
-CODEC = NATIVE.codec("s", Limits())
+CODEC = NATIVE.codec(Limits())
 
 
 def decode(data: bytes) -> ClientFrame | FrameError:
@@ -75,7 +75,7 @@ def test_a_result_says_where_it_lies_and_what_caused_it() -> None:
     assert json.loads(NATIVE.body(result)) == told
     assert json.loads(NATIVE.body(Result(0, 0, 0, None, b"null", None, True)))["cid"] is None
     assert "cid" not in json.loads(NATIVE.body(Result(0, 0, 0, None, b"{}")))
-    framed = NATIVE.batch("c", 4, 7, [NATIVE.body(result)] * 2, "here")
+    framed = NATIVE.batch(4, 7, [NATIVE.body(result)] * 2, "here")
     assert json.loads(unframed(framed)) == {
         "op": "batch",
         "sid": 4,

@@ -18,7 +18,7 @@ def session(*edges: str) -> Session:
 
 
 def hear(one: Session, data: bytes, now: int = 0) -> Reply | Route | Refuse:
-    (frame,) = NATIVE.codec("s1", Limits()).decode(data)
+    (frame,) = NATIVE.codec(Limits()).decode(data)
     return one.receive(frame, now)
 
 

@@ -23,7 +23,7 @@ PARSER = Parser(APP.publishable, REGISTRY)
 TICKS = Codec.of(APP.topics["t-ticks"], REGISTRY)
 NOTES = Codec.of(APP.topics["t-notes"], REGISTRY)
 
-CODEC = NATIVE.codec("s", Limits())
+CODEC = NATIVE.codec(Limits())
 
 
 def decode(data: bytes) -> ClientFrame:

@@ -105,7 +105,7 @@ class Native:
     name = SUBPROTOCOL
     ping = wire.PING
 
-    def codec(self, session: str, limits: Limits) -> Codec:
+    def codec(self, limits: Limits) -> Codec:
         return NativeCodec(limits)
 
     def body(self, result: Result) -> bytes:
@@ -115,7 +115,7 @@ class Native:
         head = b'{"k":%b,"p":%d,"o":%d,"ts":%d,"d":%b' % place
         return b'%b,"cid":%b}' % (head, _json(result.cause)) if result.caused else head + b"}"
 
-    def batch(self, channel: str, sid: int, first: int, bodies: Sequence[bytes], cursor: str | None = None) -> bytes:
+    def batch(self, sid: int, first: int, bodies: Sequence[bytes], cursor: str | None = None) -> bytes:
         told = b"" if cursor is None else b'"cursor":"%b",' % cursor.encode()
         return wire.framed(b'{"op":"batch","sid":%d,"seq":%d,%b"msgs":[%b]}' % (sid, first, told, b",".join(bodies)))
 

@@ -17,7 +17,6 @@ class Result:
     Args:
         data: JSON; ``null`` of a tombstone.
         caused: whether the channel declares a cause.
-        wire: the record's value as it lies in the log.
     """
 
     partition: int
@@ -27,7 +26,6 @@ class Result:
     data: bytes
     cause: str | None = None
     caused: bool = False
-    wire: bytes | None = None
 
 
 class Codec(Protocol):
@@ -51,13 +49,13 @@ class Dialect(Protocol):
     def ping(self) -> bytes:
         """A whole WebSocket frame that asks a silent client for a sign of life."""
 
-    def codec(self, session: str, limits: Limits) -> Codec:
+    def codec(self, limits: Limits) -> Codec:
         """A connection's."""
 
     def body(self, result: Result) -> bytes:
         """One result, to be put into frames of :meth:`batch`."""
 
-    def batch(self, channel: str, sid: int, first: int, bodies: Sequence[bytes], cursor: str | None = None) -> bytes:
+    def batch(self, sid: int, first: int, bodies: Sequence[bytes], cursor: str | None = None) -> bytes:
         """Results number ``first``, ``first`` + 1, … as a whole WebSocket frame, the same for all who get them.
 
         Args:
